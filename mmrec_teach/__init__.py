@@ -1,0 +1,1 @@
+"""Learn multimodal recommendation by writing it."""

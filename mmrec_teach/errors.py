@@ -1,0 +1,46 @@
+"""The one way this package says that something is wrong with what it was given.
+
+A message names *what* is wrong and *where*, what was *found*, what was *expected* and, when it helps, what to *do*.
+The command line prints that sentence alone; a notebook shows it as the last line of a short traceback.
+"""
+
+from __future__ import annotations
+
+
+class MMRecTeachError(Exception):
+    """Base of every error the package raises on purpose."""
+
+
+class InputError(MMRecTeachError, ValueError):
+    """Input the package cannot use.
+
+    Args:
+        what: what is wrong, in a few words ("duplicate interaction").
+        where: file and line, array name, option ("baby.inter line 7").
+        found: what stands there.
+        expected: what should stand there.
+        fix: what the reader can do about it.
+    """
+
+    def __init__(self, what: str, *, where: str = "", found: object = None, expected: str = "", fix: str = ""):
+        self.what, self.where, self.found, self.expected, self.fix = what, where, found, expected, fix
+        sentence = f"{where}: {what}" if where else what
+        details = []
+        if found is not None:
+            details.append(f"found {found}")
+        if expected:
+            details.append(f"expected {expected}")
+        if details:
+            sentence += " (" + ", ".join(details) + ")"
+        sentence += "." if not sentence.endswith(".") else ""
+        if fix:
+            sentence += f" {fix.rstrip('.')}."
+        super().__init__(sentence)
+
+
+class DataError(InputError):
+    """A data set that cannot be opened or does not hold together."""
+
+
+class OptionError(InputError):
+    """An option, name or setting outside what is allowed."""

@@ -1,0 +1,47 @@
+"""Files appear whole or not at all: write beside the target, then rename over it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; it replaces ``target`` if the block ends without an error.
+
+    The block may create a file or a directory there. A directory replaces an existing one as a whole.
+    """
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    temporary = holder / target.name
+    try:
+        yield temporary
+        if temporary.is_dir() and target.exists():
+            os.replace(target, holder / "previous")
+        os.replace(temporary, target)
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_bytes(target: str | os.PathLike, content: bytes) -> None:
+    """Write ``content`` to ``target`` atomically."""
+    with atomic_path(target) as path:
+        path.write_bytes(content)
+
+
+def write_text(target: str | os.PathLike, content: str) -> None:
+    """Write ``content`` as UTF-8 with Unix line ends, atomically."""
+    write_bytes(target, content.encode("utf-8"))
+
+
+def write_json(target: str | os.PathLike, value: Any) -> None:
+    """Write ``value`` as indented JSON, atomically."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -1,0 +1,193 @@
+"""The contract every model keeps: ``losses``, ``views``, ``score``.
+
+The total loss is a weighted sum of named terms. The weights are a plain mapping that may change between two steps, and a term
+whose weight is zero is not computed. Training, evaluation, figures and widgets know nothing else about a model.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mmrec_teach.data import Dataset
+from mmrec_teach.errors import OptionError
+from mmrec_teach.files import atomic_path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's examples.
+
+    Attributes:
+        users: (B,) int64.
+        items: (B,) int64, items the users took.
+        negatives: (B,) int64, items they did not take; None for models with ``needs_negatives = False``.
+    """
+
+    users: Tensor
+    items: Tensor
+    negatives: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on ``device``."""
+        return Batch(*(None if t is None else t.to(device) for t in (self.users, self.items, self.negatives)))
+
+
+def once_per_evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Compute ``method`` once inside ``with model.evaluating():``, every time outside it. For methods without arguments."""
+
+    @functools.wraps(method)
+    def wrapper(self, *args, **kwargs):
+        if self._evaluation is None:
+            return method(self, *args, **kwargs)
+        if method.__name__ not in self._evaluation:
+            self._evaluation[method.__name__] = method(self, *args, **kwargs)
+        return self._evaluation[method.__name__]
+
+    return wrapper
+
+
+class Recommender(nn.Module):
+    """Base of all models.
+
+    Subclasses set ``default_weights``, take ``(data, *, options, seed=0)`` and implement the three methods. Everything random
+    inside a model (initial values, dropout) draws from ``self.generator``, a CPU generator seeded by ``seed``.
+
+    Class attributes:
+        default_weights: loss term -> weight. Its keys are all terms the model has.
+        needs_negatives: whether training batches carry sampled negatives.
+        trainable: False for baselines that are fitted in ``__init__`` and have no loss terms.
+    """
+
+    default_weights: ClassVar[Mapping[str, float]] = {}
+    needs_negatives: ClassVar[bool] = True
+    trainable: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "__init__" not in cls.__dict__:
+            return
+        init = cls.__init__
+        signature = inspect.signature(init)
+
+        @functools.wraps(init)
+        def recording(self, *args, **options):
+            if not hasattr(self, "options"):  # the outermost constructor knows every option
+                bound = signature.bind(self, *args, **options)
+                bound.apply_defaults()
+                given = {k: v for k, v in bound.arguments.items() if k not in ("self", "data")}
+                object.__setattr__(self, "options", given)
+            init(self, *args, **options)
+
+        cls.__init__ = recording
+
+    def __init__(self, data: Dataset, *, seed: int = 0):
+        super().__init__()
+        self.n_users, self.n_items = data.n_users, data.n_items
+        self.generator = torch.Generator().manual_seed(seed)
+        self._evaluation: dict[str, Any] | None = None
+
+    # -- the three methods ------------------------------------------------------------------------------------------
+    def losses(self, batch: Batch, active: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Return the model's loss terms, unweighted scalars by the paper's names.
+
+        Args:
+            batch: the examples, on the model's device.
+            active: the terms wanted; None means all. A term not wanted is not computed and not returned.
+        """
+        raise NotImplementedError
+
+    def views(self) -> dict[str, Tensor]:
+        """Return the model's embedding tables by name, each (n_users, d) or (n_items, d).
+
+        Names are ``user/...`` and ``item/...``: ``item/id``, ``item/content``, ``item/final``, ``user/final``.
+        """
+        raise NotImplementedError
+
+    def score(self, users: Tensor) -> Tensor:
+        """Return (len(users), n_items) scores, higher is better, seen items not yet masked."""
+        raise NotImplementedError
+
+    # -- hooks ------------------------------------------------------------------------------------------------------
+    def begin_epoch(self, epoch: int) -> None:
+        """Called by the loop before each epoch (graphs redrawn, interests refreshed). ``epoch`` counts from 0."""
+
+    # -- shared machinery -------------------------------------------------------------------------------------------
+    @property
+    def device(self) -> torch.device:
+        """Where the model lives."""
+        tensor = next(self.parameters(), None)
+        if tensor is None:
+            tensor = next(self.buffers(), torch.empty(0))
+        return tensor.device
+
+    def total(self, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+        """Return the weighted sum of ``terms``."""
+        total = sum(weights.get(name, 0.0) * term for name, term in terms.items())
+        return total if isinstance(total, Tensor) else torch.zeros((), device=self.device, requires_grad=True)
+
+    def check_weights(self, weights: Mapping[str, float] | None) -> dict[str, float]:
+        """Return the default weights updated by ``weights``.
+
+        Raises:
+            OptionError: a name that is no term of this model, or a weight that is not a finite number.
+        """
+        merged = dict(self.default_weights)
+        for name, value in (weights or {}).items():
+            if name not in merged:
+                raise OptionError(
+                    f"{type(self).__name__} has no loss term of that name",
+                    where="weights",
+                    found=repr(name),
+                    expected=", ".join(self.default_weights) or "none",
+                )
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+                raise OptionError(
+                    "a weight is not a finite number", where=f"weights[{name!r}]", found=repr(value), expected="a number such as 0.1"
+                )
+            merged[name] = float(value)
+        return merged
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Score without gradients and dropout; propagated tables are computed once inside the block."""
+        if self._evaluation is not None:  # nested: the outer block owns the cache
+            yield
+            return
+        was_training = self.training
+        self.eval()
+        self._evaluation = {}
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            self._evaluation = None
+            self.train(was_training)
+
+    def dropout(self, x: Tensor, p: float) -> Tensor:
+        """Inverted dropout drawn from ``self.generator``; the identity in eval mode or at p = 0."""
+        if not self.training or p == 0.0:
+            return x
+        keep = torch.empty(x.shape, dtype=x.dtype).bernoulli_(1.0 - p, generator=self.generator)
+        return x * keep.to(x.device).div_(1.0 - p)
+
+    def save(self, path: str | Path) -> None:
+        """Write class name, options and weights to ``path``, atomically."""
+        with atomic_path(path) as temporary:
+            torch.save(
+                {
+                    "model": type(self).__name__,
+                    "options": self.options,
+                    "shape": (self.n_users, self.n_items),
+                    "state": {k: v.cpu() for k, v in self.state_dict().items()},
+                },
+                temporary,
+            )

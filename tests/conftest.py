@@ -1,0 +1,80 @@
+"""Shared fixtures: a tiny hand-made data set, the bazaar, and the real data where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from mmrec_teach.data import Dataset, Interactions
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _threads() -> None:
+    """Two threads at most, so that numbers do not depend on the machine's core count."""
+    torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, or a skip that says where it was looked for."""
+    for candidate in (os.environ.get("MMREC_TEACH_REAL_DATA"), ROOT.parent / "shared" / "data"):
+        if candidate and (Path(candidate) / "amazon-baby").is_dir():
+            return Path(candidate)
+    pytest.skip("real data sets are not at hand (set MMREC_TEACH_REAL_DATA to their folder)")
+
+
+def make_tiny(seed: int = 0, n_users: int = 30, n_items: int = 40) -> Dataset:
+    """Users like items of their own parity; features reveal the parity; the last two items are cold."""
+    rng = np.random.default_rng(seed)
+    train, valid, test = [], [], []
+    for user in range(n_users):
+        liked = np.flatnonzero(np.arange(n_items) % 2 == user % 2)
+        warm, cold = liked[liked < n_items - 2], liked[liked >= n_items - 2]
+        order = rng.permutation(warm)
+        train += [(user, i) for i in order[:6]]
+        valid += [(user, order[6])]
+        test += [(user, order[7]), *((user, i) for i in cold)]
+    # every warm item gets at least one training interaction
+    have = {i for _, i in train}
+    taken = {*train, *valid, *test}
+    for item in range(n_items - 2):
+        if item not in have:
+            user = next(u for u in range(n_users) if u % 2 == item % 2 and (u, item) not in taken)
+            train.append((user, item))
+
+    def interactions(pairs: list[tuple[int, int]]) -> Interactions:
+        table = np.array(pairs, dtype=np.int64)
+        return Interactions(table[:, 0], table[:, 1])
+
+    parity = np.where(np.arange(n_items) % 2 == 0, 1.0, -1.0)[:, None]
+    features = {
+        "image": (parity * rng.normal(1, 0.2, (1, 8)) + rng.normal(0, 0.5, (n_items, 8))).astype(np.float32),
+        "text": (parity * rng.normal(1, 0.2, (1, 5)) + rng.normal(0, 0.5, (n_items, 5))).astype(np.float32),
+    }
+    return Dataset(
+        name="tiny",
+        user_ids=np.array([f"u{u}" for u in range(n_users)]),
+        item_ids=np.array([f"i{i}" for i in range(n_items)]),
+        train=interactions(train),
+        valid=interactions(valid),
+        test=interactions(test),
+        features=features,
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Dataset:
+    return make_tiny()
+
+
+@pytest.fixture(scope="session")
+def bazaar() -> Dataset:
+    from mmrec_teach.data import load
+
+    return load("bazaar")
