@@ -72,9 +72,7 @@ class Interactions:
 
     def select(self, rows: np.ndarray) -> Interactions:
         """Return the events at ``rows`` (indices or a boolean mask)."""
-        return Interactions(
-            self.users[rows], self.items[rows], None if self.timestamps is None else self.timestamps[rows]
-        )
+        return Interactions(self.users[rows], self.items[rows], None if self.timestamps is None else self.timestamps[rows])
 
     @staticmethod
     def concatenate(*parts: Interactions) -> Interactions:

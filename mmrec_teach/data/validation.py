@@ -61,7 +61,10 @@ def validated_fields(data: Dataset) -> dict[str, Any]:
     items = data.items if data.items is not None else pd.DataFrame(index=range(n_items))
     if len(items) != n_items:
         raise DataError(
-            "item table has the wrong number of rows", where=where, found=f"{len(items)} rows", expected=f"{n_items}, one per item"
+            "item table has the wrong number of rows",
+            where=where,
+            found=f"{len(items)} rows",
+            expected=f"{n_items}, one per item",
         )
     images = data.images
     if images is not None:
@@ -105,7 +108,7 @@ def _ids(ids: Any, name: str, where: str) -> np.ndarray:
     ids = np.asarray(ids).astype(str)
     if ids.ndim != 1 or len(ids) == 0:
         raise DataError("no ids", where=f"{where}, {name}", found=f"shape {ids.shape}", expected="at least one id")
-    unique, first, counts = np.unique(ids, return_index=True, return_counts=True)
+    unique, counts = np.unique(ids, return_counts=True)
     if len(unique) != len(ids):
         twice = unique[counts > 1][0]
         raise DataError("an id stands twice", where=f"{where}, {name}", found=repr(str(twice)), expected="distinct ids")
@@ -168,9 +171,16 @@ def _feature_table(table: Any, name: str, n_items: int, where: str) -> np.ndarra
     if table.ndim != 2 or table.shape[1] == 0:
         raise DataError("not a table", where=where, found=f"shape {table.shape}", expected=f"shape ({n_items}, dimension)")
     if table.shape[0] != n_items:
-        raise DataError("feature rows differ from items", where=where, found=f"{table.shape[0]} rows", expected=f"{n_items} rows")
+        raise DataError(
+            "feature rows differ from items", where=where, found=f"{table.shape[0]} rows", expected=f"{n_items} rows"
+        )
     if not np.issubdtype(table.dtype, np.floating):
-        raise DataError("features are not floating-point numbers", where=where, found=f"dtype {table.dtype}", expected="float16, float32 or float64")
+        raise DataError(
+            "features are not floating-point numbers",
+            where=where,
+            found=f"dtype {table.dtype}",
+            expected="float16, float32 or float64",
+        )
     with np.errstate(over="ignore"):
         table = table.astype(np.float32, copy=False)
     if not np.isfinite(table).all():
