@@ -191,3 +191,42 @@ class Recommender(nn.Module):
                 },
                 temporary,
             )
+
+
+# -- small helpers that models share ------------------------------------------------------------------------------------
+
+
+class _Embedding(nn.Embedding):
+    """``nn.Embedding`` whose lookup is :func:`rows`."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return rows(self.weight, ids)
+
+
+def embedding(n: int, dim: int, generator: torch.Generator) -> nn.Embedding:
+    """Return an (n, dim) table with Xavier-normal initial values drawn from ``generator``.
+
+    Raises:
+        OptionError: ``dim`` below 1.
+    """
+    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
+        raise OptionError("embedding size out of range", where="dim", found=dim, expected="a whole number, 1 or more")
+    weight = torch.empty(n, dim)
+    nn.init.xavier_normal_(weight, generator=generator)
+    return _Embedding(n, dim, _weight=weight)
+
+
+def rows(table: Tensor, ids: Tensor) -> Tensor:
+    """Return ``table[ids]``. The gradient of ``index_select`` adds rows up without sorting them first, as indexing does."""
+    return table.index_select(0, ids)
+
+
+def check_choice(name: str, value: str, choices: Mapping[str, Any]) -> Any:
+    """Return ``choices[value]``.
+
+    Raises:
+        OptionError: ``value`` is none of the choices.
+    """
+    if value not in choices:
+        raise OptionError("unknown choice", where=name, found=repr(value), expected=" or ".join(choices))
+    return choices[value]

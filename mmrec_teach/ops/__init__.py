@@ -1,1 +1,1 @@
-"""TODO"""
+"""Building blocks of the models: graphs, losses, exact top-k."""
