@@ -31,6 +31,7 @@ import numpy as np
 from mmrec_teach.data.dataset import Interactions
 from mmrec_teach.errors import DataError, OptionError
 
+COLD_USERS = ("drop", "error")  # what readers may do with a user who is to be judged but never trained on
 KINDS = ("random", "leave-one-out", "user-time", "global-time")
 
 Parts = tuple[Interactions, Interactions, Interactions]

@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mmrec_teach.data import splits
 from mmrec_teach.data.dataset import Dataset, Interactions
 from mmrec_teach.data.readers.safety import Table, finite_float32, read_delimited, read_npy
 from mmrec_teach.errors import DataError, OptionError
-
-COLD_USERS = ("drop", "error")
 
 
 def read(
@@ -50,10 +49,8 @@ def read(
         DataError: something is wrong with a file.
         OptionError: an option is unknown.
     """
-    from mmrec_teach.data import splits
-
-    if cold_users not in COLD_USERS:
-        raise OptionError("unknown option", where="cold_users", found=repr(cold_users), expected=" or ".join(COLD_USERS))
+    if cold_users not in splits.COLD_USERS:
+        raise OptionError("unknown option", where="cold_users", found=repr(cold_users), expected=" or ".join(splits.COLD_USERS))
     path = interactions or only_inter(folder)
     table = read_delimited(path, "\t", quoted=False)
     table.require("userID", "itemID", *(() if split else ("x_label",)))
