@@ -1,22 +1,23 @@
 """The command line: `mmrec-teach AREA …`.
 
-Every module in this folder that has a ``register(subparsers)`` is an area of the command line. It adds its parser(s) and says with
-``parser.set_defaults(run=function)`` what to call; ``function(args) -> int | None`` returns the exit status (None is 0).
+Every module in this folder that has a ``register(subparsers)`` is an area of the command line. It adds its parser(s) and says
+with ``parser.set_defaults(run=function)`` what to call; ``function(args) -> int | None`` returns the exit status (None is 0).
 Modules import the heavy parts of the package inside those functions, so that `mmrec-teach --help` stays quick.
 
-Exit status: 0 well done, 1 done and something is not in order, 2 input that cannot be used (one sentence on stderr), 130 interrupted.
+Exit status: 0 well done, 1 done and something is not in order, 2 input that cannot be used (one sentence on stderr), 130
+interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.metadata
 import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 
-from mmrec_teach import __version__
 from mmrec_teach.errors import InputError
 
 
@@ -25,7 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="mmrec-teach", description="Learn multimodal recommendation by writing it: the course and its package."
     )
-    parser.add_argument("--version", action="version", version=f"mmrec-teach {__version__}")
+    parser.add_argument("--version", action="version", version=f"mmrec-teach {importlib.metadata.version('mmrec_teach')}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name):
         area = importlib.import_module(f"{__name__}.{module.name}")

@@ -1,0 +1,206 @@
+"""`mmrec-teach train` and `mmrec-teach compare`: runs, tables, JSON."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from mmrec_teach.errors import OptionError
+
+
+def register(subparsers: argparse._SubParsersAction) -> None:
+    """Add the two commands."""
+    train = subparsers.add_parser("train", help="train one model to early stopping and judge it", description=run_train.__doc__)
+    train.add_argument("--model", required=True, help="model to train, such as lightgcn")
+    _common(train)
+    train.set_defaults(run=run_train)
+    compare = subparsers.add_parser("compare", help="train several models alike and print one table", description=run_compare.__doc__)
+    compare.add_argument("--models", help="names with commas, such as popularity,bpr,lightgcn")
+    compare.add_argument("--from", dest="saved", metavar="FILE", help="print a saved table again, train nothing")
+    _common(compare)
+    compare.set_defaults(run=run_compare)
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="bazaar", help="bazaar, bazaar/DOMAIN, or the path of a data set (default: bazaar)")
+    parser.add_argument("--split", help="split anew: random, leave-one-out, user-time, global-time (default: as stored)")
+    parser.add_argument("--weights", action="append", default=[], metavar="NAME=X,…", help="loss weights, such as l2=0.01")
+    parser.add_argument("--options", action="append", default=[], metavar="NAME=X,…", help="model options, such as n_layers=3")
+    parser.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y,…", help="values to choose from on valid, such as l2=0.001,0.01")
+    parser.add_argument("--seeds", default="1", help="how many seeds (3 means 0, 1, 2), or a list such as 0,7")
+    parser.add_argument("--epochs", type=int, default=1000, help="at most so many epochs (default 1000)")
+    parser.add_argument("--patience", type=int, default=20, help="stop after so many evaluations without a better one (default 20)")
+    parser.add_argument("--metrics-every", type=int, default=1, help="epochs between two evaluations (default 1)")
+    parser.add_argument("--metric", default="recall@20", help="chooses epochs and settings on valid (default recall@20)")
+    parser.add_argument("--batch-size", type=int, default=2048)
+    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--negatives", choices=("warm", "all"), default="warm", help="pool of sampled negatives")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--out", default="runs", help="where run folders go (default: runs)")
+    parser.add_argument("--json", metavar="FILE", help="write the table as JSON, too")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def parse_pairs(texts: list[str], where: str) -> dict[str, Any]:
+    """Return ``["l2=0.01,dim=32"]`` as ``{"l2": 0.01, "dim": 32}``.
+
+    Raises:
+        OptionError: a piece that is not NAME=VALUE.
+    """
+    pairs: dict[str, Any] = {}
+    for piece in (p for text in texts for p in text.split(",")):
+        name, equals, value = piece.partition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise OptionError("not NAME=VALUE", where=where, found=repr(piece), expected="such as l2=0.01")
+        pairs[name.strip()] = parse_value(value.strip())
+    return pairs
+
+
+def parse_grid(texts: list[str]) -> dict[str, list[Any]]:
+    """Return ``["l2=0.1,0.01"]`` as ``{"l2": [0.1, 0.01]}``.
+
+    Raises:
+        OptionError: a text that is not NAME=VALUE,VALUE,…
+    """
+    grid = {}
+    for text in texts:
+        name, equals, values = text.partition("=")
+        if not equals or not name.strip() or not all(v.strip() for v in values.split(",")):
+            raise OptionError("not NAME=VALUE,VALUE,…", where="--grid", found=repr(text), expected="such as l2=0.001,0.01")
+        grid[name.strip()] = [parse_value(v.strip()) for v in values.split(",")]
+    return grid
+
+
+def parse_value(text: str) -> Any:
+    """Return the number, truth value, None or ``a+b`` list (as a tuple) that ``text`` writes; else the text."""
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text.lower() == "none":
+        return None
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return tuple(text.split("+")) if "+" in text else text
+
+
+def parse_seeds(text: str) -> list[int]:
+    """Return ``"3"`` as [0, 1, 2] and ``"0,7"`` as [0, 7].
+
+    Raises:
+        OptionError: neither a count nor a list of whole numbers.
+    """
+    try:
+        numbers = [int(t) for t in text.split(",") if t.strip()]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 0 or (len(numbers) == 1 and "," not in text and numbers[0] < 1):
+        raise OptionError("not a count or a list of seeds", where="--seeds", found=repr(text), expected="such as 3 or 0,1,2")
+    return numbers if "," in text else list(range(numbers[0]))
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train one model to early stopping, judge it on valid and test, keep the run in a folder."""
+    return _compare(args, [args.model])
+
+
+def run_compare(args: argparse.Namespace) -> int:
+    """Train several models with the same protocol and print one table; settings and epochs are chosen on valid."""
+    if args.saved:
+        from mmrec_teach.training.experiments import read_comparison
+
+        print_table(read_comparison(args.saved))
+        return 0
+    if not args.models:
+        raise OptionError("no models named", where="--models", expected="names with commas, such as popularity,bpr,lightgcn")
+    return _compare(args, [m.strip() for m in args.models.split(",") if m.strip()])
+
+
+def _compare(args: argparse.Namespace, models: list[str]) -> int:
+    from rich.console import Console
+
+    from mmrec_teach.data import load
+    from mmrec_teach.files import write_json
+    from mmrec_teach.models import model_class
+    from mmrec_teach.training.experiments import compare_models
+
+    for model in models:
+        model_class(model)  # a wrong name should not wait for the data
+    given = {**parse_pairs(args.options, "--options"), **parse_pairs(args.weights, "--weights")}
+    grid, seeds = parse_grid(args.grid), parse_seeds(args.seeds)
+    data = load(args.data, split=args.split) if args.split else load(args.data)
+    console = Console(stderr=True, highlight=False)
+    console.print(str(data), markup=False)
+    table = compare_models(
+        data,
+        models,
+        seeds=seeds,
+        given=given,
+        grid=grid,
+        settings={
+            "epochs": args.epochs,
+            "patience": args.patience,
+            "metrics_every": args.metrics_every,
+            "batch_size": args.batch_size,
+            "lr": args.lr,
+            "negatives": args.negatives,
+        },
+        out=args.out,
+        metric=args.metric,
+        progress=not args.quiet,
+        device=args.device,
+        report=lambda line: console.print(line, markup=False),
+    )
+    if args.json:
+        write_json(args.json, table)
+        console.print(f"Written to {args.json}", markup=False)
+    print_table(table)
+    return 0
+
+
+def print_table(table: dict[str, Any]) -> None:
+    """Print a comparison as a table for people."""
+    from rich.console import Console
+    from rich.table import Table
+
+    metric = table["metric"]
+    kind, _, cut = metric.partition("@")
+    other = f"ndcg@{cut}" if kind != "ndcg" else f"recall@{cut}"
+    data = table["data"]
+    console = Console(width=None if Console().is_terminal else 118, highlight=False)
+    out = Table(title=f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked", title_justify="left")
+    out.add_column("model")
+    out.add_column("setting")
+    for name in (f"valid {metric}", f"test {metric}", "95 % interval", f"test {other}", f"train-mask {metric}", f"coverage@{cut}"):
+        out.add_column(name, justify="right")
+    for row in table["rows"]:
+        seeds = len(row["seeds"])
+        setting = ", ".join(f"{k}={v}" for k, v in {**row["options"], **row["weights"]}.items()) or "defaults"
+        low, high = row["interval"]
+        out.add_row(
+            row["model"],
+            setting + (f" ({seeds} seeds)" if seeds > 1 else ""),
+            _cell(row["valid"][metric]),
+            _cell(row["test"][metric]),
+            f"{low:.4f} to {high:.4f}",
+            _cell(row["test"][other]),
+            _cell(row["test_train_mask"][metric]),
+            f"{row['test'][f'coverage@{cut}']['mean']:.2f}",
+        )
+    console.print(out)
+    console.print(
+        "Epochs and settings are chosen on valid. test: train and valid masked; train-mask: only train masked, as in the "
+        "published tables. ± is the standard deviation over seeds; the interval is a bootstrap over users, first seed.",
+        soft_wrap=False,
+        markup=False,
+    )
+    for pair in table["pairs"]:
+        console.print(
+            f"{pair['b']} - {pair['a']}: {-pair['difference']:+.4f} in {metric} on the same users, p = {pair['p_value']:.3g}",
+            markup=False,
+        )
+
+
+def _cell(value: dict[str, Any]) -> str:
+    return f"{value['mean']:.4f}" + (f" ± {value['std']:.4f}" if value["std"] is not None else "")
