@@ -101,7 +101,11 @@ def read(
             )
     else:
         item_ids = in_order(np.concatenate([events.items, np.array(list(texts or {}), dtype=object)]))
-    user_ids = in_order(events.users) if names_of_users is None else names_of_users[np.isin(names_of_users, events.users)]
+    user_ids = (
+        in_order(events.users)
+        if names_of_users is None
+        else names_of_users[indices(names_of_users, pd.unique(events.users)) >= 0]
+    )
     features, missing = _features(folder, name, item_ids, names_of_items is not None)
     if split is None and "all" in tables:
         split = "leave-one-out" if sequential else "random"
