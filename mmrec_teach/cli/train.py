@@ -14,7 +14,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     train.add_argument("--model", required=True, help="model to train, such as lightgcn")
     _common(train)
     train.set_defaults(run=run_train)
-    compare = subparsers.add_parser("compare", help="train several models alike and print one table", description=run_compare.__doc__)
+    compare = subparsers.add_parser(
+        "compare", help="train several models alike and print one table", description=run_compare.__doc__
+    )
     compare.add_argument("--models", help="names with commas, such as popularity,bpr,lightgcn")
     compare.add_argument("--from", dest="saved", metavar="FILE", help="print a saved table again, train nothing")
     _common(compare)
@@ -26,10 +28,18 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="split anew: random, leave-one-out, user-time, global-time (default: as stored)")
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=X,…", help="loss weights, such as l2=0.01")
     parser.add_argument("--options", action="append", default=[], metavar="NAME=X,…", help="model options, such as n_layers=3")
-    parser.add_argument("--grid", action="append", default=[], metavar="NAME=X,Y,…", help="values to choose from on valid, such as l2=0.001,0.01")
+    parser.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="NAME=X,Y,…",
+        help="values to choose from on valid, such as l2=0.001,0.01",
+    )
     parser.add_argument("--seeds", default="1", help="how many seeds (3 means 0, 1, 2), or a list such as 0,7")
     parser.add_argument("--epochs", type=int, default=1000, help="at most so many epochs (default 1000)")
-    parser.add_argument("--patience", type=int, default=20, help="stop after so many evaluations without a better one (default 20)")
+    parser.add_argument(
+        "--patience", type=int, default=20, help="stop after so many evaluations without a better one (default 20)"
+    )
     parser.add_argument("--metrics-every", type=int, default=1, help="epochs between two evaluations (default 1)")
     parser.add_argument("--metric", default="recall@20", help="chooses epochs and settings on valid (default recall@20)")
     parser.add_argument("--batch-size", type=int, default=2048)
@@ -169,10 +179,19 @@ def print_table(table: dict[str, Any]) -> None:
     other = f"ndcg@{cut}" if kind != "ndcg" else f"recall@{cut}"
     data = table["data"]
     console = Console(width=None if Console().is_terminal else 118, highlight=False)
-    out = Table(title=f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked", title_justify="left")
+    out = Table(
+        title=f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked", title_justify="left"
+    )
     out.add_column("model")
     out.add_column("setting")
-    for name in (f"valid {metric}", f"test {metric}", "95 % interval", f"test {other}", f"train-mask {metric}", f"coverage@{cut}"):
+    for name in (
+        f"valid {metric}",
+        f"test {metric}",
+        "95 % interval",
+        f"test {other}",
+        f"train-mask {metric}",
+        f"coverage@{cut}",
+    ):
         out.add_column(name, justify="right")
     for row in table["rows"]:
         seeds = len(row["seeds"])
@@ -197,7 +216,8 @@ def print_table(table: dict[str, Any]) -> None:
     )
     for pair in table["pairs"]:
         console.print(
-            f"{pair['b']} - {pair['a']}: {-pair['difference']:+.4f} in {metric} on the same users, p = {pair['p_value']:.3g}",
+            f"{pair['models'][0]} - {pair['models'][1]}: {pair['difference']:+.4f} {metric} on the same users, "
+            f"95 % interval {pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.2g}",
             markup=False,
         )
 

@@ -127,7 +127,7 @@ def knn_graph(
             "number of neighbours out of range", where="knn_graph(k=)", found=k, expected=f"1 to {most} for {int(present.sum())} items"
         )
     x = torch.nn.functional.normalize(x, dim=1)
-    kept = torch.flatnonzero(present)
+    kept = (present).nonzero()[:, 0]
     rows, columns, values = [], [], []
     for start in range(0, len(kept), block):
         ids = kept[start : start + block]

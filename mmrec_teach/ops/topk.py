@@ -22,7 +22,7 @@ def top_k(scores: Tensor, k: int) -> Tensor:
     # Rows where the last chosen value also stands among those left out: choose again among all by a stable sort.
     if k < scores.shape[1]:
         chosen_equal = (values == values[:, -1:]).sum(1)
-        crowded = torch.flatnonzero((scores == values[:, -1:]).sum(1) > chosen_equal)
+        crowded = ((scores == values[:, -1:]).sum(1) > chosen_equal).nonzero()[:, 0]
         if len(crowded):
             indices[crowded] = torch.sort(scores[crowded], dim=1, descending=True, stable=True).indices[:, :k]
             values[crowded] = scores[crowded].gather(1, indices[crowded])

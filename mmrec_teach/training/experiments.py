@@ -1,0 +1,304 @@
+"""Runs on disk and fair comparisons: every number of a table comes from a run folder that can be opened, resumed or repeated."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmrec_teach.data import Dataset
+from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.evaluation import Evaluation, evaluate
+from mmrec_teach.evaluation import compare as compare_paired
+from mmrec_teach.files import write_json
+from mmrec_teach.models import Recommender, create, load_model, model_class, model_options
+from mmrec_teach.training.fit import fit
+
+PUBLISHED_MASK, SOUND_MASK = ("train",), ("train", "valid")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides a run's numbers on one machine.
+
+    Attributes:
+        data: name and sizes of the data set, see :func:`data_key`.
+        model: registered name.
+        options: constructor options that differ from the defaults.
+        weights: loss weights that differ from the defaults.
+        seed: of initial values, shuffling and sampling.
+        settings: of :func:`~mmrec_teach.training.fit`: epochs, patience, metric, batch_size, lr, …
+    """
+
+    data: Mapping[str, Any]
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    seed: int = 0
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a plain dictionary."""
+        return {
+            "data": dict(self.data),
+            "model": self.model,
+            "options": dict(self.options),
+            "weights": dict(self.weights),
+            "seed": self.seed,
+            "settings": dict(self.settings),
+        }
+
+    @property
+    def folder(self) -> str:
+        """A folder name that tells the model and seed and is unique to this configuration."""
+        text = json.dumps(self.to_json(), sort_keys=True, default=str)
+        return f"{self.model}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def data_key(data: Dataset) -> dict[str, Any]:
+    """Return what tells two data sets apart: name, sizes, and a hash of the interactions and features."""
+    digest = hashlib.sha256()
+    for part in (data.train, data.valid, data.test):
+        digest.update(part.users.tobytes())
+        digest.update(part.items.tobytes())
+    for name, table in data.features.items():
+        digest.update(name.encode())
+        digest.update(table.tobytes())
+    return {"name": data.name, "users": data.n_users, "items": data.n_items, "hash": digest.hexdigest()[:16]}
+
+
+@dataclass
+class Run:
+    """A finished run.
+
+    Attributes:
+        config: what was run.
+        folder: where it lies, or None if it was not written.
+        metrics: ``{"valid": …, "test": …, "test_train_mask": …}``, each metric -> mean; ``cold`` and ``seconds`` beside them.
+        evaluation: the test :class:`Evaluation` (train and valid masked).
+        model: the model with its best weights.
+    """
+
+    config: RunConfig
+    folder: Path | None
+    metrics: dict[str, Any]
+    evaluation: Evaluation
+    model: Recommender
+
+
+def run(data: Dataset, config: RunConfig, out: str | Path | None = None, *, progress: bool = True, device: str = "auto") -> Run:
+    """Train to early stopping, judge on valid and test, write a run folder; an already finished run is only read.
+
+    The folder ``out/DATA/MODEL-seedS-HASH`` holds ``config.json``, ``checkpoint.pt``, ``history.json``, ``best.pt`` and, once
+    finished, ``metrics.json``. A run that was broken off goes on from its checkpoint.
+
+    Args:
+        data, config: what to run; ``config.data`` must be ``data_key(data)``.
+        out: where run folders go; None writes nothing.
+        progress: show a bar.
+        device: see :func:`~mmrec_teach.training.pick_device`; not part of the configuration.
+    """
+    folder = None if out is None else Path(out) / config.data["name"] / config.folder
+    done = folder is not None and (folder / "metrics.json").is_file()
+    if done:
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        trainable = model_class(config.model).trainable
+        model = load_model(folder / "best.pt", data) if trainable else create(config.model, data, **config.options, seed=config.seed)
+        return Run(config, folder, metrics, evaluate(model, data, "test", ks=_ks(config)), model)
+    if folder is not None:
+        write_json(folder / "config.json", config.to_json())
+    model = create(config.model, data, **config.options, seed=config.seed)
+    start = time.perf_counter()
+    metrics: dict[str, Any] = {}
+    if model.trainable:
+        result = fit(
+            model,
+            data,
+            weights=config.weights,
+            seed=config.seed,
+            run_dir=folder,
+            progress=progress,
+            device=device,
+            **config.settings,
+        )
+        if result.stopped == "interrupted":
+            raise KeyboardInterrupt
+        metrics |= {"best_epoch": result.best_epoch, "epochs": len(result.history), "stopped": result.stopped}
+    metrics["seconds"] = round(time.perf_counter() - start, 1)
+    ks = _ks(config)
+    test = evaluate(model, data, "test", ks=ks)
+    metrics["valid"] = evaluate(model, data, "valid", ks=ks).means()
+    metrics["test"] = test.means()
+    metrics["test_train_mask"] = evaluate(model, data, "test", ks=ks, mask=PUBLISHED_MASK).means()
+    metrics["cold"] = {k: v for k, v in test.cold().items() if v == v}  # NaN where there is nothing to judge
+    if folder is not None:
+        write_json(folder / "metrics.json", metrics)
+        (folder / "checkpoint.pt").unlink(missing_ok=True)
+    return Run(config, folder, metrics, test, model)
+
+
+def _ks(config: RunConfig) -> tuple[int, ...]:
+    cut = int(str(config.settings.get("metric", "recall@20")).partition("@")[2])
+    return tuple(sorted({10, 20, cut}))
+
+
+def configurations(
+    data: Dataset, model: str, grid: Mapping[str, Sequence[Any]], options: Mapping[str, Any], weights: Mapping[str, float]
+) -> list[tuple[dict[str, Any], dict[str, float]]]:
+    """Return every (options, weights) of ``grid`` for ``model``. A name is a loss term or a constructor option of the model."""
+    cls = model_class(model)
+    mine = {k: v for k, v in grid.items() if k in cls.default_weights or k in model_options(model)}
+    combinations = []
+    for values in itertools.product(*mine.values()):
+        chosen = dict(zip(mine, values, strict=True))
+        combinations.append(
+            (
+                {**options, **{k: v for k, v in chosen.items() if k not in cls.default_weights}},
+                {**weights, **{k: float(v) for k, v in chosen.items() if k in cls.default_weights}},
+            )
+        )
+    return combinations
+
+
+def split_names(model: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """Return ``given`` as (options, weights) of ``model``; names it does not know are left out."""
+    cls, known = model_class(model), model_options(model)
+    weights = {k: float(v) for k, v in given.items() if k in cls.default_weights}
+    options = {k: v for k, v in given.items() if k not in weights and k in known and k != "seed"}
+    return options, weights
+
+
+def compare_models(
+    data: Dataset,
+    models: Sequence[str],
+    *,
+    seeds: Sequence[int] = (0,),
+    given: Mapping[str, Any] | None = None,
+    grid: Mapping[str, Sequence[Any]] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    out: str | Path | None = None,
+    metric: str = "recall@20",
+    progress: bool = True,
+    device: str = "auto",
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Train every model on every seed and return a table as a plain dictionary.
+
+    With a grid, each model's setting is chosen by ``metric`` on **valid** with the first seed; test is never looked at.
+
+    Args:
+        data: what to compare on.
+        models: registered names.
+        seeds: one run each.
+        given: options and weights by name, for every model that knows them.
+        grid: name -> values to try.
+        settings: of :func:`~mmrec_teach.training.fit`.
+        out: where run folders go.
+        metric: chooses settings and epochs, and is compared in pairs.
+        progress: show bars.
+        device: where to train.
+        report: called with a sentence as each run ends.
+
+    Returns:
+        ``{"data", "protocol", "rows": [{"model", "options", "weights", "seeds", "valid", "test", "test_train_mask", "cold",
+        "seconds", …}], "pairs": […]}``; each metrics entry maps a metric to ``{"mean", "std", "values"}`` over seeds, and
+        ``interval`` is the bootstrap interval over users of the first seed's test ``metric``.
+
+    Raises:
+        OptionError: an unknown model, or a given or grid name that none of the models knows.
+    """
+    if not models:
+        raise OptionError("no model to compare", where="models", expected="at least one name")
+    given, grid, settings = dict(given or {}), dict(grid or {}), {**(settings or {}), "metric": metric}
+    known = {name for m in models for name in (*model_class(m).default_weights, *model_options(m))}
+    for name in (*given, *grid):
+        if name not in known or name == "seed":
+            raise OptionError(
+                "none of the models has a loss term or option of that name", where="options", found=repr(name), expected=", ".join(sorted(known - {"seed"}))
+            )
+    key, rows, evaluations = data_key(data), [], {}
+    for model in models:
+        options, weights = split_names(model, given)
+        tried = []
+        choices = configurations(data, model, grid, options, weights)
+        if len(choices) > 1:
+            for o, w in choices:
+                done = run(data, RunConfig(key, model, o, w, seeds[0], settings), out, progress=progress, device=device)
+                value = done.metrics["valid"][metric]
+                tried.append({"options": o, "weights": w, "valid": value})
+                report(f"{model} {_short(o, w)}: {metric} {value:.4f} on valid")
+            best = max(tried, key=lambda t: t["valid"])
+            options, weights = best["options"], best["weights"]
+        elif choices:
+            options, weights = choices[0]
+        runs = []
+        for seed in seeds:
+            done = run(data, RunConfig(key, model, options, weights, seed, settings), out, progress=progress, device=device)
+            report(f"{model} seed {seed}: {metric} {done.metrics['valid'][metric]:.4f} on valid, {done.metrics['test'][metric]:.4f} on test")
+            runs.append(done)
+        evaluations[model] = runs[0].evaluation
+        rows.append(_row(model, options, weights, tried, runs, metric))
+    pairs = [
+        {"models": [b, a], **compare_paired(evaluations[b], evaluations[a], metric).to_json()}
+        for a, b in itertools.combinations(evaluations, 2)
+    ]
+    return {
+        "data": key,
+        "source": data.source,
+        "metric": metric,
+        "protocol": {
+            "ranking": "all items, no sampling",
+            "chosen_on": f"valid {metric}, train masked",
+            "test": "train and valid masked",
+            "test_train_mask": "only train masked, as in the published tables",
+            "settings": settings,
+        },
+        "rows": rows,
+        "pairs": pairs,
+    }
+
+
+def _row(model: str, options: dict, weights: dict, tried: list, runs: list[Run], metric: str) -> dict[str, Any]:
+    def over_seeds(section: str) -> dict[str, dict[str, Any]]:
+        names = runs[0].metrics[section]
+        values = {n: [r.metrics[section][n] for r in runs] for n in names}
+        return {n: {"mean": statistics.fmean(v), "std": statistics.stdev(v) if len(v) > 1 else None, "values": v} for n, v in values.items()}
+
+    return {
+        "model": model,
+        "options": options,
+        "weights": weights,
+        "tried": tried,
+        "seeds": [r.config.seed for r in runs],
+        "best_epochs": [r.metrics.get("best_epoch") for r in runs],
+        "seconds": [r.metrics["seconds"] for r in runs],
+        "folders": [None if r.folder is None else r.folder.name for r in runs],
+        "interval": list(runs[0].evaluation.interval(metric)),
+        **{section: over_seeds(section) for section in ("valid", "test", "test_train_mask", "cold")},
+    }
+
+
+def _short(options: Mapping[str, Any], weights: Mapping[str, float]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in {**options, **weights}.items()) or "defaults"
+
+
+def read_comparison(path: str | Path) -> dict[str, Any]:
+    """Return a table written by ``mmrec-teach compare --json``.
+
+    Raises:
+        DataError: no such file, or not such a table.
+    """
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+        _ = table["rows"], table["metric"], table["data"]["name"], table["protocol"], table["pairs"]
+    except OSError:
+        raise DataError("no such file", where=str(path), expected="a table written by compare --json") from None
+    except (ValueError, KeyError, TypeError):
+        raise DataError("not a comparison", where=str(path), expected="a table written by compare --json") from None
+    return table
