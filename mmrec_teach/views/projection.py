@@ -335,8 +335,19 @@ class Projector:
         """Forget the last picture: the next one starts from PCA."""
         self.xy: np.ndarray | None = None
         self.method = ""
+        self._anchor: np.ndarray | None = None
         self._table: np.ndarray | None = None
         self._neighbours: np.ndarray | None = None
+
+    def restart(self) -> None:
+        """Forget the last picture but for how it was turned: the next one starts from PCA, turned to lie on the last.
+
+        For a new training run of the same rows: starting from the old picture would leave clusters standing that the new
+        table does not have.
+        """
+        anchor = self.xy if self.xy is not None else self._anchor
+        self.reset()
+        self._anchor = anchor
 
     def fit(self, x: Any) -> np.ndarray:
         """Return a full UMAP picture of ``x`` (n, d), started from PCA, whatever came before. (n, 2) float32.
@@ -378,7 +389,9 @@ class Projector:
     def _draw(self, x: np.ndarray, method: str) -> np.ndarray:
         last, was = self.xy, self.method
         linear = pca(x, self.metric)
-        if len(x) <= 3 or not linear.any():
+        if last is None and self._anchor is not None and len(self._anchor) == len(linear):
+            linear = align_to(self._anchor, linear)
+        if len(x) <= 3 or np.ptp(linear, axis=0).max() == 0:
             method = "PCA"  # nothing for UMAP to arrange
         if method == "PCA":
             xy = linear if last is None else align_to(last, linear)

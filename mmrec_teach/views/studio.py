@@ -1,0 +1,699 @@
+"""The engine of the what-if panel, without a widget in it: settings in, updates out.
+
+A :class:`Studio` owns one model class, one data set and at most one worker thread. Changing a control cancels the run in
+progress between two epochs and starts the next after a short pause (or, in "continue" mode, changes the weight under the
+running one). Whatever happens is told to a listener as an :class:`Update`; an exception ends the run and is told as well.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from mmrec_teach.data import Dataset
+from mmrec_teach.errors import MMRecTeachError, OptionError
+from mmrec_teach.models import Recommender, model_class
+from mmrec_teach.views import figures
+from mmrec_teach.views.projection import Projector, warm_up
+
+ENDLESS = 1_000_000  # the loop is a generator: we stop asking; it never ends by itself
+
+
+# -- controls ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Control:
+    """One thing a reader can change.
+
+    Attributes:
+        name: a loss term or a constructor option of the model, ``"lr"`` or ``"seed"``.
+        kind: what ``name`` is.
+        style: how it is moved: "log" and "float" sliders, "int" slider, "choice", "switch".
+        default: value to begin with.
+        low, high, step: the slider's ends and step (powers of ten for "log": 1e-5 to 1e1).
+        choices: for "choice".
+        label: short, in front of the slider.
+        help: one sentence, shown under the pointer and read by screen readers.
+        on: for weights: whether the term is switched on to begin with.
+    """
+
+    name: str
+    kind: Literal["weight", "option", "training"]
+    style: Literal["log", "float", "int", "choice", "switch"]
+    default: Any
+    low: float = 0.0
+    high: float = 1.0
+    step: float = 0.1
+    choices: tuple[Any, ...] = ()
+    label: str = ""
+    help: str = ""
+    on: bool = True
+
+
+_SIZES = (4, 8, 16, 32, 64, 128)
+# What is known of common options beyond their type: style, low, high, step, choices, label, help.
+_KNOWN: dict[str, dict[str, Any]] = {
+    "dim": {
+        "style": "choice",
+        "choices": _SIZES,
+        "label": "dimensions",
+        "help": "Length of the ID vectors. Restarts training.",
+    },
+    "content_dim": {
+        "style": "choice",
+        "choices": _SIZES,
+        "label": "content dims",
+        "help": "Length of the content vectors. Restarts training.",
+    },
+    "n_layers": {
+        "style": "int",
+        "low": 0,
+        "high": 8,
+        "step": 1,
+        "label": "layers",
+        "help": "Propagation depth; 0 is matrix factorisation.",
+    },
+    "content_weight": {
+        "style": "float",
+        "low": 0.0,
+        "high": 4.0,
+        "step": 0.1,
+        "label": "content weight",
+        "help": "How much the score listens to content; 0 ignores it.",
+    },
+    "regularizer": {
+        "style": "choice",
+        "choices": ("squared", "emb_norm"),
+        "help": "Form of the penalty: the paper's or the released code's.",
+    },
+    "scaling": {
+        "style": "choice",
+        "choices": ("raw", "unit"),
+        "help": "Features as they are, or every row scaled to length one.",
+    },
+}
+
+
+def constructor_options(factory: Callable[..., Recommender]) -> dict[str, Any]:
+    """Return option -> default of a model class or factory, without ``data`` and ``seed``."""
+    function = factory.__init__ if inspect.isclass(factory) else factory
+    parameters = list(inspect.signature(function).parameters.values())
+    skip = {"self", "data", "seed"}
+    return {
+        p.name: p.default
+        for p in parameters
+        if p.name not in skip and p.default is not p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
+    }
+
+
+def weight_control(term: str, default: float) -> Control:
+    """Return the log slider with switch of a loss term, three powers of ten to either side of its default."""
+    centre = default if default > 0 else 0.1
+    power = round(math.log10(centre))
+    return Control(
+        term,
+        "weight",
+        "log",
+        centre,
+        10.0 ** (power - 3),
+        10.0 ** (power + 2),
+        0.1,
+        label=term,
+        help=f"Weight of the loss term {term}; untick to leave the term out altogether.",
+        on=default != 0,
+    )
+
+
+def option_control(name: str, default: Any) -> Control | None:
+    """Return a control for a constructor option, or None where its type says nothing about its range."""
+    known = dict(_KNOWN.get(name, {}))
+    label, text = (
+        known.pop("label", name.replace("_", " ")),
+        known.pop("help", f"Option {name} of the model. Restarts training."),
+    )
+    if known:
+        if known["style"] == "choice" and default not in known["choices"]:
+            known["choices"] = tuple(sorted({*known["choices"], default}, key=lambda v: (str(type(v)), v)))
+        return Control(name, "option", default=default, label=label, help=text, **known)
+    if isinstance(default, bool):
+        return Control(name, "option", "switch", default, label=label, help=text)
+    if isinstance(default, int):
+        return Control(name, "option", "int", default, min(0, default), max(4, 2 * default), 1, label=label, help=text)
+    if isinstance(default, float):
+        if 0 <= default <= 1:
+            return Control(name, "option", "float", default, 0.0, 1.0, 0.05, label=label, help=text)
+        return Control(
+            name, "option", "float", default, min(0.0, 2 * default), max(1.0, 2 * default), 0.1, label=label, help=text
+        )
+    return None
+
+
+def controls_of(
+    factory: Callable[..., Recommender], weights: Mapping[str, float], lr: float, wanted: Sequence[str | Control] | None = None
+) -> tuple[Control, ...]:
+    """Return the controls asked for, or all of the model's: every loss weight, every option with a known range.
+
+    Raises:
+        OptionError: a name that is neither, or an option without a known range (pass a :class:`Control` for it).
+    """
+    options = constructor_options(factory)
+    known: dict[str, Control | None] = {name: option_control(name, default) for name, default in options.items()}
+    known |= {term: weight_control(term, default) for term, default in weights.items()}
+    known["lr"] = Control("lr", "training", "log", lr, 1e-4, 1e-1, 0.1, label="learning rate", help="Adam's step size.")
+    if wanted is None:
+        order = [*weights, *(n for n in options if n not in weights)]
+        return tuple(c for n in order if (c := known[n]) is not None and not isinstance(c.default, str))
+    chosen = []
+    for name in wanted:
+        if isinstance(name, Control):
+            if (name.kind == "weight" and name.name not in weights) or (name.kind == "option" and name.name not in options):
+                raise OptionError(
+                    "a control for something the model does not have",
+                    where="controls",
+                    found=repr(name.name),
+                    expected=", ".join(known),
+                )
+            chosen.append(name)
+            continue
+        if name == "seed":
+            continue  # always there
+        if name not in known:
+            raise OptionError(
+                "no such control", where="controls", found=repr(name), expected=", ".join(n for n, c in known.items() if c)
+            )
+        control = known[name]
+        if control is None:
+            raise OptionError(
+                "no range is known for this option",
+                where="controls",
+                found=repr(name),
+                fix=f"Pass Control({name!r}, 'option', 'choice', default, choices=(...)) instead of the name",
+            )
+        chosen.append(control)
+    return tuple(chosen)
+
+
+# -- what comes out ------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Picture:
+    """One view as drawn: ``xy`` (n, 2) of the studio's ``rows`` for that side, and how honest it is."""
+
+    xy: np.ndarray
+    method: str
+    kept: float
+    effective_rank: float
+    dim: int
+
+
+@dataclass
+class Run:
+    """One training run: its settings in words and numbers, and its epochs so far (append-only)."""
+
+    number: int
+    label: str
+    settings: dict[str, Any]
+    history: list[Any] = field(default_factory=list)
+
+    def curve(self, metric: str) -> tuple[list[int], list[float]]:
+        """Return epochs and values of a validation metric."""
+        pairs = [(r.epoch, r.metrics[metric]) for r in list(self.history) if r.metrics and metric in r.metrics]
+        return [e for e, _ in pairs], [float(v) for _, v in pairs]
+
+    def best(self, metric: str) -> float | None:
+        """Return the best value of a metric so far."""
+        return max(self.curve(metric)[1], default=None)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What happened.
+
+    Attributes:
+        kind: "started", "epoch", "finished", "stopped" or "failed".
+        number: counts all "epoch" updates of the studio, over all runs.
+        run: the run in progress, or None if it never began.
+        epoch: epochs of this run so far; 0 is the untrained model.
+        until: the epoch at which it will pause.
+        value: the metric after this epoch, or None.
+        gauges: figures measured in the full space, by name.
+        pictures: view -> :class:`Picture`; the last drawn ones.
+        fresh: whether ``pictures`` were drawn for this update.
+        error: what went wrong, one sentence ("failed" only).
+        details: its traceback.
+    """
+
+    kind: Literal["started", "epoch", "finished", "stopped", "failed"]
+    number: int
+    run: Run | None
+    epoch: int = 0
+    until: int = 0
+    value: float | None = None
+    gauges: Mapping[str, float] = field(default_factory=dict)
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
+    fresh: bool = False
+    error: str = ""
+    details: str = ""
+
+
+def say(value: Any) -> str:
+    """Return a setting's value in words."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return figures.number(value) if isinstance(value, (int, float)) else str(value)
+
+
+class Studio:
+    """One model, one data set, live: see the module's first lines.
+
+    Args:
+        model: a registered name, a :class:`Recommender` class, or a factory ``(data, *, options, seed)``.
+        data: what to train on.
+        controls: names or :class:`Control` objects; None for all.
+        views: views to draw; None draws ``item/final`` (or the model's first item view).
+        epochs: how many epochs a run takes before it pauses.
+        metric: the validation metric to follow.
+        options: fixed constructor options.
+        weights: loss weights to begin with.
+        lr, batch_size: of the training loop.
+        listener: called with every :class:`Update`, in the worker thread.
+        trainer: the loop, ``train`` by default.
+        points: at most so many rows of a table are drawn (a fixed sample).
+        debounce: seconds a changed control must rest before the next run starts.
+        interval: seconds between pictures at least; every epoch is told, but not every one is drawn.
+        umap: draw UMAP once it is compiled; False keeps to PCA.
+
+    Raises:
+        OptionError: unknown model, control or view, or a model without anything to train.
+    """
+
+    def __init__(
+        self,
+        model: str | type[Recommender] | Callable[..., Recommender],
+        data: Dataset,
+        *,
+        controls: Sequence[str | Control] | None = None,
+        views: Sequence[str] | None = None,
+        epochs: int = 40,
+        metric: str = "recall@20",
+        options: Mapping[str, Any] | None = None,
+        weights: Mapping[str, float] | None = None,
+        lr: float = 5e-3,
+        batch_size: int = 1024,
+        seed: int = 0,
+        mode: Literal["restart", "continue"] = "restart",
+        listener: Callable[[Update], None] | None = None,
+        trainer: Callable[..., Iterator[Any]] | None = None,
+        points: int = 1500,
+        debounce: float = 0.12,
+        interval: float = 0.15,
+        umap: bool = True,
+    ):
+        if isinstance(model, str):
+            self.name, self.factory = model, model_class(model)
+        else:
+            self.name, self.factory = getattr(model, "__name__", type(model).__name__), model
+        if not isinstance(epochs, int) or epochs < 1:
+            raise OptionError(
+                "number of epochs out of range", where="epochs", found=epochs, expected="a whole number, 1 or more"
+            )
+        self.data, self.epochs, self.metric, self.batch_size = data, epochs, metric, batch_size
+        self.fixed = dict(options or {})
+        unknown = set(self.fixed) - set(constructor_options(self.factory))
+        if unknown:
+            raise OptionError(
+                "the model has no such option",
+                where="options",
+                found=", ".join(map(repr, sorted(unknown))),
+                expected=", ".join(constructor_options(self.factory)),
+            )
+        probe = self._build({}, seed)  # says at once, in the caller's cell, what is wrong with model, data or options
+        if not probe.trainable:
+            raise OptionError(f"{self.name} has nothing to train", where="whatif", expected="a model with loss terms")
+        self.default_weights = probe.check_weights(weights)
+        with probe.evaluating():
+            tables = {k: tuple(v.shape) for k, v in probe.views().items()}
+        self.views = tuple(views) if views is not None else _default_view(tables)
+        for view in self.views:
+            if view not in tables:
+                raise OptionError("the model has no such view", where="views", found=repr(view), expected=", ".join(tables))
+        self.available_views = tuple(tables)
+        self.controls = controls_of(self.factory, self.default_weights, lr, controls)
+        self.values: dict[str, Any] = {"lr": lr, "seed": seed}
+        self.values |= {c.name: self.fixed.get(c.name, c.default) for c in self.controls}
+        self.values |= {t: w for t, w in self.default_weights.items() if w != 0}
+        self.off = {t for t, w in self.default_weights.items() if w == 0}
+        self.mode = mode
+        sample = np.random.default_rng(0)
+        self.rows = {
+            side: np.arange(n) if n <= points else np.sort(sample.choice(n, points, replace=False))
+            for side, n in (("user", data.n_users), ("item", data.n_items))
+        }
+        pairs = len(data.train)
+        self._pairs = np.arange(pairs) if pairs <= 4000 else np.sort(sample.choice(pairs, 4000, replace=False))
+
+        self.listener, self.debounce, self.interval, self.umap = listener, debounce, interval, umap
+        if trainer is None:
+            from mmrec_teach.training import train as trainer
+        self._train = trainer
+        self.projectors = {view: Projector(seed=0) for view in self.views}
+        self.runs: list[Run] = []
+        self.last: Update | None = None
+        self.number = 0
+        self._live: dict[str, float] = {}
+        self._model: Recommender | None = None
+        self._generator: Iterator[Any] | None = None
+        self._until = 0
+        # everything below is guarded by the condition
+        self._condition = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._request: Literal["restart", "continue"] | None = None
+        self._due = 0.0
+        self._training = False
+        self._turn = 0  # a job works for one turn; whoever wants it to end takes the next
+        self._closed = False
+
+    # -- settings ----------------------------------------------------------------------------------------------------------
+    @property
+    def weights(self) -> dict[str, float]:
+        """Loss term -> weight as set now; switched-off terms are 0."""
+        return {t: 0.0 if t in self.off else float(self.values.get(t, w)) for t, w in self.default_weights.items()}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Constructor options as set now."""
+        return self.fixed | {c.name: self.values[c.name] for c in self.controls if c.kind == "option"}
+
+    def settings(self) -> dict[str, Any]:
+        """Everything a run depends on, by name."""
+        return {**self.weights, **self.options, "lr": self.values["lr"], "seed": self.values["seed"]}
+
+    def set(self, name: str, value: Any) -> None:
+        """Move a control. A weight in "continue" mode acts on the run in progress; anything else restarts."""
+        if name not in self.values:
+            raise OptionError("no such control", where="Studio.set", found=repr(name), expected=", ".join(self.values))
+        if self.values[name] == value:
+            return
+        self.values[name] = value
+        if name in self.default_weights and name in self.off:
+            return  # moving the slider of a term that is switched off changes nothing
+        self._changed(live=name in self.default_weights)
+
+    def switch(self, term: str, on: bool) -> None:
+        """Switch a loss term on or off (off: weight zero, the term is not computed)."""
+        if term not in self.default_weights:
+            raise OptionError(
+                "no such loss term", where="Studio.switch", found=repr(term), expected=", ".join(self.default_weights)
+            )
+        if on != (term in self.off):
+            return
+        (self.off.discard if on else self.off.add)(term)
+        self._changed(live=True)
+
+    def _changed(self, live: bool) -> None:
+        if live and self.mode == "continue" and self._generator is not None:
+            self._live.update(self.weights)  # the loop reads it at its next step
+            with self._condition:
+                training = self._training
+                self._until = self._epoch() + self.epochs
+            if not training:
+                self._ask("continue", self.debounce, cancel=False)
+        else:
+            self._ask("restart", self.debounce)
+
+    # -- commands, from any thread ---------------------------------------------------------------------------------------
+    def run(self) -> None:
+        """Start a run; in "continue" mode go on with the last one, if there is one."""
+        self._ask("continue" if self.mode == "continue" and self._generator is not None else "restart", 0.0)
+
+    def stop(self) -> None:
+        """Pause after the epoch in progress."""
+        with self._condition:
+            self._turn += 1
+            self._request = None
+            self._condition.notify_all()
+
+    def close(self, wait: float = 0.0) -> None:
+        """End for good; ``wait`` seconds at most for the worker."""
+        with self._condition:
+            self._closed = True
+            self._turn += 1
+            self._request = None
+            self._condition.notify_all()
+        self.join(wait)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until nothing is running or waiting to run. Returns whether that came true."""
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._condition:
+            while self._thread is not None:
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._condition.wait(left)
+        return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether a run is in progress or about to start."""
+        with self._condition:
+            return self._thread is not None
+
+    def _ask(self, what: Literal["restart", "continue"], delay: float, cancel: bool = True) -> None:
+        with self._condition:
+            if self._closed:
+                return
+            self._turn += cancel
+            self._request, self._due = what, time.monotonic() + delay
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name=f"what-if {self.name}", daemon=True)
+                self._thread.start()
+            self._condition.notify_all()
+
+    # -- the worker --------------------------------------------------------------------------------------------------------
+    def _work(self) -> None:
+        while True:
+            with self._condition:
+                while self._request is not None and (left := self._due - time.monotonic()) > 0:
+                    self._condition.wait(left)
+                if self._request is None:  # nothing to do: the thread ends, nothing lingers
+                    self._thread = None
+                    self._condition.notify_all()
+                    return
+                what, self._request, turn = self._request, None, self._turn
+            try:
+                self._job(what, turn)
+            except Exception as error:
+                with self._condition:
+                    self._training, self._generator = False, None
+                self._failed(error)
+
+    def _job(self, what: str, turn: int) -> None:
+        if what == "restart" or self._generator is None:
+            self._begin()
+        with self._condition:
+            self._until, self._training = self._epoch() + self.epochs, True
+        run, drawn = self.runs[-1], time.monotonic()
+        self._tell("started", draw=self._epoch() == 0)
+        while True:
+            with self._condition:
+                if turn != self._turn or self._epoch() >= self._until:
+                    self._training = False
+                    break
+            record = next(self._generator)
+            run.history.append(record)
+            self.number += 1
+            due = time.monotonic() - drawn >= self.interval or record.epoch >= self._until
+            self._tell("epoch", draw=due)
+            if due:
+                drawn = time.monotonic()
+            time.sleep(0.001)  # let the kernel's own thread have its turn
+        with self._condition:
+            waiting = self._request is not None  # then the next run's pictures come at once
+        self._tell("finished" if turn == self._turn else "stopped", draw=not waiting and not self.last.fresh)
+
+    def _begin(self) -> None:
+        if hasattr(self._generator, "close"):
+            self._generator.close()
+        self._generator = None
+        if self.umap:
+            warm_up()
+        settings = self.settings()
+        if self.runs and not self.runs[-1].history:
+            self.runs.pop()  # cancelled before its first epoch: nothing to compare with
+        label = "first run"
+        if self.runs:
+            before = self.runs[-1].settings
+            changes = [f"{k} {say(before.get(k))} → {say(v)}" for k, v in settings.items() if before.get(k) != v]
+            label = ", ".join(changes) or "same settings"
+        self._live = self.weights
+        self._model = self._build(self.options, int(self.values["seed"]))
+        self._generator = self._train(
+            self._model,
+            self.data,
+            weights=self._live,
+            epochs=ENDLESS,
+            batch_size=self.batch_size,
+            lr=float(self.values["lr"]),
+            seed=int(self.values["seed"]),
+            metrics_every=1,
+        )
+        self.runs.append(Run((self.runs[-1].number if self.runs else 0) + 1, label, settings))
+        for projector in self.projectors.values():
+            projector.restart()
+
+    def _build(self, options: Mapping[str, Any], seed: int) -> Recommender:
+        return self.factory(self.data, **{**self.fixed, **options, "seed": seed})
+
+    def _epoch(self) -> int:
+        return len(self.runs[-1].history) if self.runs else 0
+
+    # -- measuring and telling ---------------------------------------------------------------------------------------------
+    def _tell(self, kind: str, draw: bool) -> None:
+        run = self.runs[-1]
+        record = run.history[-1] if run.history else None
+        value = None if record is None or not record.metrics else record.metrics.get(self.metric)
+        last = self.last if self.last is not None and self.last.run is run else None
+        pictures, gauges = self._draw() if draw else (last.pictures, last.gauges) if last else ({}, {})
+        self._emit(Update(kind, self.number, run, self._epoch(), self._until, value, gauges, pictures, draw))
+
+    def _draw(self) -> tuple[dict[str, Picture], dict[str, float]]:
+        from mmrec_teach.evaluation import diagnostics
+
+        model = self._model
+        with model.evaluating():
+            tables = {k: v.detach().float().cpu().numpy() for k, v in model.views().items()}
+        pictures = {}
+        for view in self.views:
+            table = tables[view][self.rows[side(view)]]
+            projector = self.projectors[view]
+            xy = projector.update(table, "auto" if self.umap else "PCA")
+            pictures[view] = Picture(
+                xy.copy(), projector.method, projector.kept(), float(diagnostics.effective_rank(table)), table.shape[1]
+            )
+        gauges = {}
+        users, items = tables.get("user/final"), tables.get("item/final")
+        if users is not None and items is not None and users.shape[1] == items.shape[1]:
+            train = self.data.train
+            gauges["alignment"] = float(diagnostics.alignment(users[train.users[self._pairs]], items[train.items[self._pairs]]))
+            gauges["uniformity"] = float(diagnostics.uniformity(items[self.rows["item"]]))
+        return pictures, gauges
+
+    def _emit(self, update: Update) -> None:
+        self.last = update
+        if self.listener is not None:
+            self.listener(update)
+
+    def _failed(self, error: Exception) -> None:
+        sentence = str(error) if isinstance(error, MMRecTeachError) else f"{type(error).__name__}: {error}"
+        details = "".join(traceback.format_exception(error))
+        last = self.last
+        update = Update(
+            "failed",
+            self.number,
+            self.runs[-1] if self.runs else None,
+            self._epoch(),
+            self._until,
+            pictures=last.pictures if last else {},
+            gauges=last.gauges if last else {},
+            error=sentence,
+            details=details,
+        )
+        try:
+            self._emit(update)
+        except Exception:  # the listener itself is broken: keep the news for whoever asks
+            self.last = update
+
+    # -- words -----------------------------------------------------------------------------------------------------------
+    def sentence(self, update: Update | None = None) -> str:
+        """Return one or two sentences that say what the panel shows."""
+        update = update or self.last
+        if update is None or update.run is None:
+            return f"{self.name} on {self.data.name} has not been trained yet."
+        if update.kind == "failed":
+            return f"The run stopped: {update.error}"
+        text = f"{self.name} on {self.data.name} after {update.epoch} epoch{'s' if update.epoch != 1 else ''}"
+        earlier = [r for r in self.runs if r is not update.run and r.history]
+        if update.value is not None:
+            text += f": {self.metric} on validation is {update.value:.3f}"
+            now, then = update.run.best(self.metric), earlier[-1].best(self.metric) if earlier else None
+            if then is not None and now is not None:
+                gap = now - then
+                how = "as good as" if abs(gap) < 5e-4 else f"{abs(gap):.3f} {'better' if gap > 0 else 'worse'} than"
+                text += f", at its best {how} the run before ({update.run.label})"
+        text += "."
+        for view, picture in update.pictures.items():
+            text += (
+                f" The {picture.method} map of {view} shows {len(picture.xy):,} points and keeps {picture.kept:.0%} of their "
+                f"nearest neighbours; effective rank {picture.effective_rank:.1f} of {picture.dim}."
+            )
+        return text
+
+
+def side(view: str) -> str:
+    """Return "user" or "item", what a row of the view is."""
+    return view.split("/", 1)[0]
+
+
+def _default_view(tables: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    if "item/final" in tables:
+        return ("item/final",)
+    items = [name for name in tables if name.startswith("item/")]
+    return tuple(items[:1] or list(tables)[:1])
+
+
+# -- how points may be coloured ------------------------------------------------------------------------------------------
+def colourings(data: Dataset, which: str, most: int = 15) -> dict[str, tuple[str, Any]]:
+    """Return label -> (kind, values) of everything known of users or items that a map can be coloured by.
+
+    Args:
+        data: the data set.
+        which: "item" or "user".
+        most: categories kept; the rest become "other".
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    if which == "item":
+        if data.items is not None and "category" in data.items:
+            found["category"] = ("category", _largest(data.items["category"].fillna("(none)").astype(str).to_numpy(), most))
+        found["popularity"] = ("popularity", data.item_counts)
+        if data.cold_items.any():
+            found["cold"] = ("cold", data.cold_items)
+    else:
+        if data.truth is not None:
+            main = data.truth.user_interests[:, 0]
+            names = np.array([f"interest {i}" for i in range(int(main.max(initial=0)) + 1)], dtype=object)
+            if data.items is not None and "category" in data.items:
+                for interest in range(len(names)):
+                    members = data.items["category"].to_numpy()[data.truth.item_interest == interest]
+                    if len(members):
+                        values, counts = np.unique(members.astype(str), return_counts=True)
+                        names[interest] = str(values[counts.argmax()])
+            found["main interest"] = ("category", _largest(names[main], most))
+        found["activity"] = ("popularity", data.user_counts)
+    found["plain"] = ("none", None)
+    return found
+
+
+def _largest(labels: np.ndarray, most: int) -> np.ndarray:
+    names, counts = np.unique(labels.astype(str), return_counts=True)
+    if len(names) <= most:
+        return labels.astype(str)
+    keep = set(names[np.argsort(-counts, kind="stable")[: most - 1]])
+    return np.array([v if v in keep else "other" for v in labels.astype(str)], dtype=object)
+
+
+def hover_texts(data: Dataset, which: str) -> list[str]:
+    """Return what the pointer shows over every item or user."""
+    if which == "user":
+        return [f"user {u}<br>{c} training interactions" for u, c in zip(data.user_ids, data.user_counts)]
+    titles = data.items["title"].fillna("").astype(str) if data.items is not None and "title" in data.items else data.item_ids
+    return [
+        f"{figures.wrapped(str(t), 40) or i}<br>{c} training interactions"
+        for t, i, c in zip(titles, data.item_ids, data.item_counts)
+    ]
