@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from types import MappingProxyType
 
@@ -17,9 +17,9 @@ SPLITS = ("train", "valid", "test")
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
-    """Return ``array`` itself if it is read-only, else a read-only view of it."""
+    """Return ``array`` itself if it is read-only, else a read-only copy: its owner may go on changing it."""
     if array.flags.writeable:
-        array = array.view()
+        array = array.copy()
         array.flags.writeable = False
     return array
 
@@ -221,12 +221,22 @@ class Dataset:
         for name, value in validated_fields(self).items():
             object.__setattr__(self, name, value)
 
+    def __reduce__(self) -> tuple:
+        # The read-only mappings do not pickle; a copy (deepcopy, another process) is built from plain ones, and checked again.
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values.update(features=dict(self.features), missing=dict(self.missing))
+        return _rebuilt, (values,)
+
     def __repr__(self) -> str:
         features = ", ".join(f"{k} {v.shape[1]}-d" for k, v in self.features.items()) or "none"
         return (
             f"Dataset({self.name!r}: {self.n_users:,} users, {self.n_items:,} items, "
             f"{len(self.train):,}/{len(self.valid):,}/{len(self.test):,} interactions, features: {features})"
         )
+
+
+def _rebuilt(values: dict) -> Dataset:
+    return Dataset(**values)
 
 
 def frozen_mapping(mapping: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:

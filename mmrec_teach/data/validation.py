@@ -10,7 +10,7 @@ import pandas as pd
 from mmrec_teach.errors import DataError
 
 if TYPE_CHECKING:
-    from mmrec_teach.data.dataset import Dataset, Interactions
+    from mmrec_teach.data.dataset import Dataset, Interactions, Truth
 
 
 def validated_fields(data: Dataset) -> dict[str, Any]:
@@ -59,6 +59,10 @@ def validated_fields(data: Dataset) -> dict[str, Any]:
         )
 
     items = data.items if data.items is not None else pd.DataFrame(index=range(n_items))
+    if not isinstance(items, pd.DataFrame):
+        raise DataError(
+            "not a pandas table", where=f"{where}, items", found=type(items).__name__, expected="a DataFrame, one row per item"
+        )
     if len(items) != n_items:
         raise DataError(
             "item table has the wrong number of rows",
@@ -77,6 +81,8 @@ def validated_fields(data: Dataset) -> dict[str, Any]:
                 expected=f"shape ({n_items}, height, width, 3), dtype uint8",
             )
         images = _frozen(images)
+    if data.truth is not None:
+        _check_truth(data.truth, n_users, n_items, where)
     counts = {}
     for name in ("exposures", "clicks"):
         value = getattr(data, name)
@@ -100,6 +106,28 @@ def validated_fields(data: Dataset) -> dict[str, Any]:
         "images": images,
         **counts,
     }
+
+
+def _check_truth(truth: Truth, n_users: int, n_items: int, where: str) -> None:
+    """The planted truth has a row per user or item; its inner dimensions are the generator's business."""
+    rows = {
+        "utility": (n_users, n_items),
+        "user_interests": (n_users,),
+        "interest_shares": (n_users,),
+        "care": (n_users,),
+        "item_interest": (n_items,),
+        "picture_style": (n_items,),
+        "word_style": (n_items,),
+    }
+    for name, wanted in rows.items():
+        shape = np.shape(getattr(truth, name))
+        if shape[: len(wanted)] != wanted:
+            raise DataError(
+                "the planted truth does not fit the users and items",
+                where=f"{where}, truth.{name}",
+                found=f"shape {shape}",
+                expected=f"shape ({', '.join(map(str, wanted))}{', …' if len(wanted) == 1 else ''})",
+            )
 
 
 def _ids(ids: Any, name: str, where: str) -> np.ndarray:
@@ -181,8 +209,11 @@ def _feature_table(table: Any, name: str, n_items: int, where: str) -> np.ndarra
             found=f"dtype {table.dtype}",
             expected="float16, float32 or float64",
         )
+    given = table
     with np.errstate(over="ignore"):
         table = table.astype(np.float32, copy=False)
+    if table is not given:
+        table.flags.writeable = False  # ours alone: no need of another copy
     if not np.isfinite(table).all():
         row, column = map(int, np.argwhere(~np.isfinite(table))[0])
         raise DataError(

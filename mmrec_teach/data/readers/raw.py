@@ -43,7 +43,7 @@ def read(
     rating_threshold: float | None = None,
     k_core: int | Sequence[int] | None = None,
     repeats: str = "first",
-    split: str = "random",
+    split: str | None = None,
     seed: int = 0,
     picture_size: int | tuple[int, int] | None = None,
     encoder: str | None = "default",
@@ -62,7 +62,7 @@ def read(
         columns: role -> column name, for roles user, item, rating, timestamp, title, category, text, picture.
         rating_threshold, k_core, repeats: filters, see :func:`mmrec_teach.data.readers.events.filtered`. Without
             ``k_core`` every item of the item table stays in the catalogue, taken or not.
-        split, seed: see :mod:`mmrec_teach.data.splits`.
+        split, seed: see :mod:`mmrec_teach.data.splits`; by default "random" per user.
         picture_size: see :func:`mmrec_teach.data.readers.images.read_pictures`.
         encoder: how texts become features: "default" (TF-IDF and SVD), "sentence-transformers:MODEL" (needs the
             ``encoders`` extra), or None for no text features.
@@ -112,7 +112,7 @@ def read(
     item_table = pd.DataFrame({"item_id": item_ids})
     if catalogue is not None:
         item_table = item_table.merge(catalogue, on="item_id", how="left").fillna("")
-    train, valid, test = split_events(events, user_ids, item_ids, split=split, seed=seed)
+    train, valid, test = split_events(events, user_ids, item_ids, split=split or "random", seed=seed)
 
     features, missing = {}, {}
     images = None

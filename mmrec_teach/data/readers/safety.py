@@ -455,7 +455,7 @@ def read_npy(path: Path, *, ndim: int = 2, limit: int = MAX_TABLE_BYTES) -> np.n
 
 
 def finite_float32(table: np.ndarray, where: str) -> np.ndarray:
-    """Return ``table`` as float32, or raise a DataError that names the first entry that is not finite."""
+    """Return ``table`` as read-only float32 (it gives up its memory to it), or raise a DataError that names the first entry that is not finite."""
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(table, dtype=np.float32)
     if not np.isfinite(result).all():
@@ -466,6 +466,7 @@ def finite_float32(table: np.ndarray, where: str) -> np.ndarray:
             found=str(table[row, column]),
             expected="finite numbers within float32's range",
         )
+    result.flags.writeable = False  # spares the data set a copy
     return result
 
 
