@@ -1,0 +1,105 @@
+"""A learner's first minutes in a real browser: `mmrec-teach lab`, JupyterLab, Chromium."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mmrec_teach.cli.doctor import find_chromium
+from tests.lab_driver import browser_page, errors_of, figure_data, open_notebook, run_all, running_lab
+from tests.toy_course import make_course
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _chromium() -> None:
+    """Skip in one plain sentence where there is no browser; fail where one is required."""
+    if find_chromium() is None:
+        reason = "there is no Chromium here (install it, or name it in MMREC_TEACH_CHROMIUM)"
+        if os.environ.get("MMREC_TEACH_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"MMREC_TEACH_REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+
+
+def move_slider(page, name: str, key: str) -> None:
+    """Press a key on the slider labelled ``name``, as a learner without a mouse does."""
+    row = page.locator(".widget-slider", has=page.locator(".widget-label", has_text=name)).first
+    row.scroll_into_view_if_needed()
+    handle = row.locator(".noUi-handle").first
+    handle.focus()
+    handle.press(key)
+
+
+def wait_for_change(page, figure, before: str) -> str:
+    """Wait until a figure shows something else, and return that."""
+    for _ in range(600):
+        now = figure_data(figure)
+        if now != before:
+            return now
+        page.wait_for_timeout(100)
+    raise AssertionError("the figure did not change within a minute of moving the slider")
+
+
+def assert_quiet(page) -> None:
+    """No pop-up of JupyterLab's and no dialog stands over the lesson."""
+    assert page.locator(".Toastify__toast").count() == 0, page.locator(".Toastify__toast").all_inner_texts()
+    assert page.locator(".jp-Dialog").count() == 0, page.locator(".jp-Dialog").all_inner_texts()
+
+
+def test_a_lesson_in_the_browser(tmp_path):
+    """The toy lesson: blank at first; solved, its slider moves its figure; choices are answered; the pair is saved in step."""
+    root = make_course(tmp_path / "course")
+    mine = tmp_path / "mine"
+    environment = pytest.MonkeyPatch()
+    environment.setenv("PYTHONPATH", str(ROOT))
+    try:
+        with running_lab(mine, root) as lab, browser_page() as page:
+            open_notebook(page, lab, "01_toy.ipynb")
+            cells = run_all(page)
+            assert errors_of(cells) == ['NotImplementedError: Write `toy_loss`: the mean "loss" of pairs']
+            assert_quiet(page)
+
+            # the learner solves it, by typing into the cell, and saves
+            page.get_by_text("raise NotImplementedError").first.dblclick()
+            solution = (root / "solutions" / "01_toy.py").read_text(encoding="utf-8")
+            body = "def toy_loss" + solution.split("def toy_loss", 1)[1].split("# %%", 1)[0]
+            page.evaluate(
+                """source => { const cell = jupyterapp.shell.currentWidget.content.widgets
+                    .find(cell => cell.model.sharedModel.getSource().startsWith('def toy_loss'));
+                    cell.model.sharedModel.setSource(source); }""",
+                body,
+            )
+            page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
+            assert "margin_of_pairs" in (mine / "01_toy.py").read_text(encoding="utf-8")
+            assert "margin_of_pairs" in (mine / "01_toy.ipynb").read_text(encoding="utf-8")
+
+            cells = run_all(page)
+            assert errors_of(cells) == []
+            verdict = next(cell for cell in cells if cell["source"] == 'check("toy_loss")')
+            assert "Passed: toy_loss (all 3 cases pass)" in verdict["outputs"][0]["data"]["text/html"]
+
+            figure = page.locator(".js-plotly-plot").first
+            figure.wait_for()
+            before = figure_data(figure)
+            move_slider(page, "Power", "ArrowRight")
+            assert '"y":[0,1,8]' in wait_for_change(page, figure, before).replace(" ", "")
+
+            page.get_by_role("button", name="Show hint 1 of 3").click()
+            page.get_by_text("First nudge.").wait_for()
+            page.get_by_role("radio", name="4").check()
+            page.get_by_role("button", name="Commit my prediction").click()
+            page.get_by_text("You predicted").first.wait_for()
+            page.get_by_role("radio", name="2").last.check()
+            page.get_by_text("Right.").wait_for()
+            assert_quiet(page)
+            assert page.script_errors == []
+            kernels = [child.pid for child in psutil.Process(lab.process.pid).children(recursive=True)]
+            assert kernels
+        assert not any(psutil.pid_exists(pid) for pid in kernels), "a kernel outlived the test"
+    finally:
+        environment.undo()
