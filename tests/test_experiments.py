@@ -1,0 +1,143 @@
+"""Run folders, comparisons and their command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from conftest import make_tiny
+from model_contract import checkerboard
+
+from mmrec_teach.cli import main
+from mmrec_teach.cli.train import parse_grid, parse_pairs, parse_seeds, parse_value, print_table
+from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.training.experiments import RunConfig, compare_models, data_key, read_comparison, run
+
+QUICK = {"epochs": 8, "patience": 8, "lr": 0.05, "batch_size": 64, "metric": "recall@10"}
+
+
+def config(data, **more) -> RunConfig:
+    return RunConfig(data_key(data), "bpr", {"dim": 4}, {"l2": 0.01}, settings=QUICK, **more)
+
+
+def test_a_run_folder_holds_everything_and_is_not_run_twice(tiny, tmp_path, monkeypatch):
+    done = run(tiny, config(tiny), tmp_path, progress=False, device="cpu")
+    assert {p.name for p in done.folder.iterdir()} == {"config.json", "history.json", "best.pt", "metrics.json"}
+    assert json.loads((done.folder / "config.json").read_text()) == config(tiny).to_json()
+    assert done.metrics["test"]["recall@10"] == pytest.approx(done.evaluation.mean("recall@10"))
+
+    def never(*args, **kwargs):
+        raise AssertionError("a finished run was trained again")
+
+    monkeypatch.setattr("mmrec_teach.training.experiments.fit", never)
+    again = run(tiny, config(tiny), tmp_path, progress=False, device="cpu")
+    assert again.metrics == done.metrics
+    assert again.evaluation.means() == done.evaluation.means()
+
+
+def test_a_broken_off_run_goes_on(tiny, tmp_path, monkeypatch):
+    whole = run(tiny, config(tiny), None, progress=False, device="cpu")
+    from mmrec_teach.training import fit as real_fit
+
+    def half(model, data, **settings):
+        real_fit(model, data, **{**settings, "epochs": 3, "checkpoint_every": 1})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mmrec_teach.training.experiments.fit", half)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny, config(tiny), tmp_path, progress=False, device="cpu")
+    monkeypatch.setattr("mmrec_teach.training.experiments.fit", real_fit)
+    rest = run(tiny, config(tiny), tmp_path, progress=False, device="cpu")
+    assert rest.metrics["test"] == whole.metrics["test"]
+    assert rest.metrics["best_epoch"] == whole.metrics["best_epoch"]
+
+
+def test_other_data_or_settings_get_another_folder(tiny):
+    names = {
+        config(tiny).folder,
+        config(tiny, seed=1).folder,
+        config(make_tiny(1)).folder,
+        RunConfig(data_key(tiny), "bpr", {"dim": 5}, {"l2": 0.01}, settings=QUICK).folder,
+    }
+    assert len(names) == 4
+
+
+def test_compare_chooses_on_valid_and_reports_over_seeds(tmp_path):
+    board = checkerboard()
+    table = compare_models(
+        board,
+        ["popularity", "bpr"],
+        seeds=[0, 1],
+        given={"dim": 4},
+        grid={"l2": [0.001, 5.0]},
+        settings={k: v for k, v in QUICK.items() if k != "metric"},
+        metric="ndcg@10",
+        out=tmp_path,
+        progress=False,
+        device="cpu",
+    )
+    popularity, bpr = table["rows"]
+    assert popularity["tried"] == []
+    assert [t["weights"]["l2"] for t in bpr["tried"]] == [0.001, 5.0]
+    assert bpr["weights"]["l2"] == max(bpr["tried"], key=lambda t: t["valid"])["weights"]["l2"]
+    values = bpr["test"]["ndcg@10"]["values"]
+    assert len(values) == 2
+    assert bpr["test"]["ndcg@10"]["mean"] == pytest.approx(sum(values) / 2)
+    assert bpr["interval"][0] <= values[0] <= bpr["interval"][1]
+    (pair,) = table["pairs"]
+    assert pair["models"] == ["bpr", "popularity"]
+    assert pair["difference"] == pytest.approx(values[0] - popularity["test"]["ndcg@10"]["mean"])
+    json.dumps(table, allow_nan=False)
+
+
+def test_the_command_line_writes_what_it_prints(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.data.load", lambda *args, **kwargs: checkerboard())
+    file = tmp_path / "table.json"
+    words = ["compare", "--models", "popularity,bpr", "--options", "dim=4", "--epochs", "3", "--batch-size", "64", "--quiet"]
+    assert main([*words, "--out", str(tmp_path / "runs"), "--json", str(file)]) == 0
+    printed = capsys.readouterr().out
+    assert "popularity" in printed
+    assert f"{read_comparison(file)['rows'][1]['test']['recall@20']['mean']:.4f}" in printed
+    assert main(["compare", "--from", str(file)]) == 0
+    assert capsys.readouterr().out == printed
+    assert main(["train", "--model", "bpr", "--epochs", "1", "--quiet", "--out", str(tmp_path / "runs")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train", "--model", "bprr"], "unknown model"),
+        (["compare"], "no models named"),
+        (["compare", "--models", "bpr", "--weights", "l2"], "not NAME=VALUE"),
+        (["compare", "--models", "bpr", "--grid", "l2"], "not NAME=VALUE,VALUE"),
+        (["compare", "--models", "bpr", "--seeds", "x"], "not a count or a list of seeds"),
+        (["compare", "--models", "bpr", "--weights", "cl=1"], "none of the models has"),
+        (["compare", "--models", "bpr", "--metric", "recall"], "without a cut-off"),
+        (["compare", "--from", "nowhere.json"], "no such file"),
+        (["train", "--model", "bpr", "--data", "/no/such/place"], "/no/such/place"),
+    ],
+)
+def test_bad_words_get_one_sentence(words, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert says in lines[-1]
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("metrics.json"))
+
+
+def test_parsing():
+    assert parse_pairs(["l2=0.01,dim=32", "item_bias=true"], "x") == {"l2": 0.01, "dim": 32, "item_bias": True}
+    assert parse_grid(["l2=0.1,0.01", "n_layers=1,2"]) == {"l2": [0.1, 0.01], "n_layers": [1, 2]}
+    assert parse_seeds("3") == [0, 1, 2]
+    assert parse_seeds("0,7") == [0, 7]
+    assert parse_seeds("5,") == [5]
+    assert [parse_value(t) for t in ("1", "1e-3", "none", "text+image", "unit")] == [1, 1e-3, None, ("text", "image"), "unit"]
+
+
+def test_a_table_that_is_none_is_refused(tmp_path):
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(DataError, match="not a comparison"):
+        read_comparison(tmp_path / "x.json")
+    with pytest.raises(OptionError, match="no model to compare"):
+        compare_models(make_tiny(), [])
+    assert callable(print_table)
