@@ -109,7 +109,7 @@ class ModelContract:
             assert not list(model.parameters())
             return
         terms = model.losses(batch_of(data, 200))
-        weights = {name: 1.0 for name in terms}
+        weights = dict.fromkeys(terms, 1.0)
         model.total(terms, weights).backward()
         for name, parameter in model.named_parameters():
             if name in self.silent:
@@ -128,7 +128,7 @@ class ModelContract:
         if not model.trainable:
             return
         before = {k: v.clone() for k, v in model.state_dict().items()}
-        trainer = Trainer(model, data, weights={k: 0.0 for k in model.default_weights}, device="cpu", metrics_every=0)
+        trainer = Trainer(model, data, weights=dict.fromkeys(model.default_weights, 0.0), device="cpu", metrics_every=0)
         record = trainer.epoch()
         assert record.losses == {}
         assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

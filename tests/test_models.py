@@ -13,7 +13,7 @@ from model_contract import ModelContract, batch_of
 
 from mmrec_teach.data import Dataset, Interactions, Truth
 from mmrec_teach.errors import DataError, OptionError
-from mmrec_teach.models import MODELS, BPR, VBPR, Batch, ItemKNN, LightGCN, Oracle, Popularity, Random, create, load_model
+from mmrec_teach.models import BPR, MODELS, VBPR, Batch, ItemKNN, LightGCN, Oracle, Popularity, Random, create, load_model
 
 PARITY = Path(__file__).parent / "parity"
 

@@ -26,7 +26,21 @@ MODELS: dict[str, type[Recommender]] = {
     "lightgcn": LightGCN,
 }
 
-__all__ = ["MODELS", "BPR", "VBPR", "Batch", "ItemKNN", "LightGCN", "Oracle", "Popularity", "Random", "Recommender", "create", "load_model", "model_options"]
+__all__ = [
+    "BPR",
+    "MODELS",
+    "VBPR",
+    "Batch",
+    "ItemKNN",
+    "LightGCN",
+    "Oracle",
+    "Popularity",
+    "Random",
+    "Recommender",
+    "create",
+    "load_model",
+    "model_options",
+]
 
 
 def model_class(name: str) -> type[Recommender]:
@@ -55,7 +69,9 @@ def create(name: str, data: Dataset, **options: Any) -> Recommender:
     known = model_options(name)
     for option in options:
         if option not in known:
-            raise OptionError(f"{name} has no such option", where="model options", found=repr(option), expected=", ".join(known))
+            raise OptionError(
+                f"{name} has no such option", where="model options", found=repr(option), expected=", ".join(known)
+            )
     return MODELS[name](data, **options)
 
 
@@ -72,7 +88,9 @@ def load_model(path: str | Path, data: Dataset) -> Recommender:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         name, options, shape, state = (saved[k] for k in ("model", "options", "shape", "state"))
     except Exception as error:
-        raise DataError("not a saved model", where=str(path), found=type(error).__name__, expected="a file written by Recommender.save") from None
+        raise DataError(
+            "not a saved model", where=str(path), found=type(error).__name__, expected="a file written by Recommender.save"
+        ) from None
     classes = {c.__name__: c for c in MODELS.values()}
     if name not in classes:
         raise DataError("a model of unknown class", where=str(path), found=repr(name), expected=", ".join(classes))

@@ -151,7 +151,10 @@ class Recommender(nn.Module):
                 )
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
                 raise OptionError(
-                    "a weight is not a finite number", where=f"weights[{name!r}]", found=repr(value), expected="a number such as 0.1"
+                    "a weight is not a finite number",
+                    where=f"weights[{name!r}]",
+                    found=repr(value),
+                    expected="a number such as 0.1",
                 )
             merged[name] = float(value)
         return merged

@@ -38,7 +38,9 @@ class LightGCN(Recommender):
     def __init__(self, data: Dataset, *, dim: int = 64, n_layers: int = 2, regularizer: str = "squared", seed: int = 0):
         super().__init__(data, seed=seed)
         if not isinstance(n_layers, int) or n_layers < 0:
-            raise OptionError("depth out of range", where="LightGCN(n_layers=)", found=n_layers, expected="a whole number, 0 or more")
+            raise OptionError(
+                "depth out of range", where="LightGCN(n_layers=)", found=n_layers, expected="a whole number, 0 or more"
+            )
         self.penalty = check_choice("regularizer", regularizer, {"squared": losses.l2, "emb_norm": losses.emb_norm})
         self.n_layers = n_layers
         self.user_id = embedding(data.n_users, dim, self.generator)

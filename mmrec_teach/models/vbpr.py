@@ -104,7 +104,9 @@ class VBPR(Recommender):
         if active is None or "l2" in active:
             terms["l2"] = self._l2(batch)
         if active is None or "l2_content" in active:
-            terms["l2_content"] = sum(p.square().sum() for p in (self.projection.weight, self.content_bias) if p is not None) / 2
+            terms["l2_content"] = (
+                sum(p.square().sum() for p in (self.projection.weight, self.content_bias) if p is not None) / 2
+            )
         return terms
 
     def _l2(self, batch: Batch) -> Tensor:
@@ -112,7 +114,12 @@ class VBPR(Recommender):
             users = torch.cat([self.user_id(batch.users), self.user_content(batch.users)], 1)
             items = [torch.cat([self.item_id(i), self.content(i)[0]], 1) for i in (batch.items, batch.negatives)]
             return losses.emb_norm(users, *items)
-        used = [self.user_id(batch.users), self.user_content(batch.users), self.item_id(batch.items), self.item_id(batch.negatives)]
+        used = [
+            self.user_id(batch.users),
+            self.user_content(batch.users),
+            self.item_id(batch.items),
+            self.item_id(batch.negatives),
+        ]
         if self.item_bias is not None:
             used += [rows(self.item_bias, batch.items), rows(self.item_bias, batch.negatives)]
         return losses.l2(*used)
@@ -160,7 +167,10 @@ def _joined_features(data: Dataset, modalities: Sequence[str] | None, scaling: s
     for name in chosen:
         if name not in data.features:
             raise OptionError(
-                "unknown modality", where="VBPR(modalities=)", found=repr(name), expected=f"some of: {', '.join(data.modalities) or 'none'}"
+                "unknown modality",
+                where="VBPR(modalities=)",
+                found=repr(name),
+                expected=f"some of: {', '.join(data.modalities) or 'none'}",
             )
     tables = []
     for name in chosen:

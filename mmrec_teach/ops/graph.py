@@ -115,7 +115,10 @@ def knn_graph(
         raise OptionError("unknown edge weights", where="knn_graph(weights=)", found=repr(weights), expected="cosine or binary")
     if normalization not in ("symmetric", "row", "none"):
         raise OptionError(
-            "unknown normalisation", where="knn_graph(normalization=)", found=repr(normalization), expected="symmetric, row or none"
+            "unknown normalisation",
+            where="knn_graph(normalization=)",
+            found=repr(normalization),
+            expected="symmetric, row or none",
         )
     x = torch.as_tensor(np.array(features) if isinstance(features, np.ndarray) else features)
     n = len(x)
@@ -124,7 +127,10 @@ def knn_graph(
     most = int(present.sum()) - (0 if include_self else 1)
     if not 1 <= k <= most:
         raise OptionError(
-            "number of neighbours out of range", where="knn_graph(k=)", found=k, expected=f"1 to {most} for {int(present.sum())} items"
+            "number of neighbours out of range",
+            where="knn_graph(k=)",
+            found=k,
+            expected=f"1 to {most} for {int(present.sum())} items",
         )
     x = torch.nn.functional.normalize(x, dim=1)
     kept = (present).nonzero()[:, 0]

@@ -109,7 +109,11 @@ def run(data: Dataset, config: RunConfig, out: str | Path | None = None, *, prog
     if done:
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         trainable = model_class(config.model).trainable
-        model = load_model(folder / "best.pt", data) if trainable else create(config.model, data, **config.options, seed=config.seed)
+        model = (
+            load_model(folder / "best.pt", data)
+            if trainable
+            else create(config.model, data, **config.options, seed=config.seed)
+        )
         return Run(config, folder, metrics, evaluate(model, data, "test", ks=_ks(config)), model)
     if folder is not None:
         write_json(folder / "config.json", config.to_json())
@@ -220,7 +224,10 @@ def compare_models(
     for name in (*given, *grid):
         if name not in known or name == "seed":
             raise OptionError(
-                "none of the models has a loss term or option of that name", where="options", found=repr(name), expected=", ".join(sorted(known - {"seed"}))
+                "none of the models has a loss term or option of that name",
+                where="options",
+                found=repr(name),
+                expected=", ".join(sorted(known - {"seed"})),
             )
     key, rows, evaluations = data_key(data), [], {}
     for model in models:
@@ -240,7 +247,9 @@ def compare_models(
         runs = []
         for seed in seeds:
             done = run(data, RunConfig(key, model, options, weights, seed, settings), out, progress=progress, device=device)
-            report(f"{model} seed {seed}: {metric} {done.metrics['valid'][metric]:.4f} on valid, {done.metrics['test'][metric]:.4f} on test")
+            report(
+                f"{model} seed {seed}: {metric} {done.metrics['valid'][metric]:.4f} on valid, {done.metrics['test'][metric]:.4f} on test"
+            )
             runs.append(done)
         evaluations[model] = runs[0].evaluation
         rows.append(_row(model, options, weights, tried, runs, metric))
@@ -268,7 +277,10 @@ def _row(model: str, options: dict, weights: dict, tried: list, runs: list[Run],
     def over_seeds(section: str) -> dict[str, dict[str, Any]]:
         names = runs[0].metrics[section]
         values = {n: [r.metrics[section][n] for r in runs] for n in names}
-        return {n: {"mean": statistics.fmean(v), "std": statistics.stdev(v) if len(v) > 1 else None, "values": v} for n, v in values.items()}
+        return {
+            n: {"mean": statistics.fmean(v), "std": statistics.stdev(v) if len(v) > 1 else None, "values": v}
+            for n, v in values.items()
+        }
 
     return {
         "model": model,

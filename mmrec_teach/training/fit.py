@@ -110,7 +110,9 @@ def fit(
                 bar.update()
                 if record.metrics is not None:
                     if metric not in record.metrics:
-                        raise OptionError("unknown metric", where="metric", found=repr(metric), expected=", ".join(record.metrics))
+                        raise OptionError(
+                            "unknown metric", where="metric", found=repr(metric), expected=", ".join(record.metrics)
+                        )
                     if record.metrics[metric] > best_value:
                         best_value, best_state, since = record.metrics[metric], _copy(model.state_dict()), 0
                         result.best_epoch, result.best = record.epoch, dict(record.metrics)

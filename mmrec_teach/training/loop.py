@@ -107,11 +107,15 @@ class Trainer:
         if not model.trainable:
             raise OptionError(f"{type(model).__name__} has nothing to train", where="train", fix="Evaluate it as it is")
         if not isinstance(batch_size, int) or batch_size < 1:
-            raise OptionError("batch size out of range", where="batch_size", found=batch_size, expected="a whole number, 1 or more")
+            raise OptionError(
+                "batch size out of range", where="batch_size", found=batch_size, expected="a whole number, 1 or more"
+            )
         if not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
             raise OptionError("step size out of range", where="lr", found=lr, expected="a positive number such as 0.001")
         if not isinstance(metrics_every, int) or metrics_every < 0:
-            raise OptionError("out of range", where="metrics_every", found=metrics_every, expected="a whole number, 0 for never")
+            raise OptionError(
+                "out of range", where="metrics_every", found=metrics_every, expected="a whole number, 0 for never"
+            )
         keep_freed_memory()
         self.device = pick_device(device)
         self.model, self.data = model.to(self.device), data
