@@ -236,7 +236,9 @@ def metric_bars(table: pd.DataFrame, *, title: str | None = None) -> go.Figure:
 
 # -- the embedding space -------------------------------------------------------------------------------------------------
 def groups(color_by: Any, kind: str, n: int) -> list[tuple[str, np.ndarray]]:
-    """Return (label, rows) of the groups a map draws one by one, largest first for categories; rows cover 0..n-1.
+    """Return (label, rows) of the groups a map draws one by one; rows cover 0..n-1.
+
+    Categories come in alphabetical order ("other" last), so that two maps of the same categories use the same colours.
 
     Args:
         color_by: (n,) labels for "category", counts for "popularity", booleans for "cold"; None for "none".
@@ -263,8 +265,8 @@ def groups(color_by: Any, kind: str, n: int) -> list[tuple[str, np.ndarray]]:
             if len(rows)
         ]
     labels = np.array(["(none)" if v is None or v != v else str(v) for v in values.tolist()], dtype=object)
-    names, counts = np.unique(labels.astype(str), return_counts=True)
-    order = sorted(range(len(names)), key=lambda g: (-counts[g], names[g]))
+    names = np.unique(labels.astype(str))
+    order = sorted(range(len(names)), key=lambda g: (names[g] == "other", names[g]))
     return [(str(names[g]), np.flatnonzero(labels.astype(str) == names[g])) for g in order]
 
 
@@ -379,7 +381,8 @@ def embedding_map(
     alt = f"{method} map of {len(xy):,} {name}"
     if kind == "category":
         parts = groups(color_by, kind, len(xy))
-        alt += f" in {len(parts)} categories, the largest {parts[0][0]} with {len(parts[0][1]):,}"
+        label, rows = max(parts, key=lambda part: len(part[1]), default=("none", []))
+        alt += f" in {len(parts)} categories, the largest {label} with {len(rows):,}"
         shares = _neighbour_purity(xy, color_by)
         if shares is not None:
             alt += f"; {shares:.0%} of a point's nearest five share its category"

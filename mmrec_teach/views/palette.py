@@ -17,7 +17,7 @@ DASHES: tuple[str, ...] = ("solid", "dash", "dot", "dashdot", "longdash", "longd
 
 BLUE, ORANGE, GREEN, PINK, RED, SKY, YELLOW, GREY = COLORS
 INK = "#1f2933"
-FAINT = "#c3cad2"  # previous runs, grid lines that must stay behind
+FAINT = "#aeb8c2"  # previous runs, grid lines that must stay behind
 PAPER = "#ffffff"
 
 #: Few to many: lightness falls all the way, so it also reads in greyscale (cividis, dark end first in print).

@@ -51,6 +51,11 @@ _CSS = """
 .mmrec-whatif .mmrec-error { background: #fdf0e9; border-left: 4px solid #D55E00; padding: 8px 12px; line-height: 1.45;
   white-space: pre-wrap; }
 .mmrec-whatif .mmrec-sentence { font-size: 13.5px; line-height: 1.5; padding: 4px 0 0; min-height: 42px; }
+.mmrec-whatif .widget-readout { min-width: 50px; max-width: 54px; font-variant-numeric: tabular-nums; margin-left: 6px;
+  padding: 0; }
+.mmrec-whatif .widget-inline-hbox .widget-label { text-align: left; }
+.mmrec-whatif .mmrec-toggle input { margin: 0; vertical-align: middle; }
+.mmrec-whatif .mmrec-toggle label, .mmrec-whatif .mmrec-toggle { display: flex; align-items: center; }
 .mmrec-whatif :focus-visible { outline: 2px solid #0072B2; outline-offset: 2px; }
 """
 
@@ -74,6 +79,30 @@ class Sentence(anywidget.AnyWidget):
     text = traitlets.Unicode("").tag(sync=True)
 
 
+# Figures change from workers, from the kernel's own thread and from subshells (messages of the page): one at a time.
+_drawing = threading.RLock()
+
+
+class LiveFigure(go.FigureWidget):
+    """A figure that takes messages from the page and changes from a worker in turns, and knows when it stands in the page."""
+
+    def __init__(self, *args: Any, on_ready: Callable[[], None] | None = None, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._on_ready = on_ready
+        self._ready = False
+
+    def _handle_msg(self, msg: Any) -> None:
+        with _drawing:
+            super()._handle_msg(msg)
+            state = msg["content"]["data"].get("state", {})
+            # The page reports its layout once it has drawn the figure. Changes sent before that are lost: plotly's front end
+            # applies them to an empty plot.
+            if not self._ready and "_js2py_layoutDelta" in state:
+                self._ready = True
+                if self._on_ready is not None:
+                    self._on_ready()
+
+
 class WhatIf:
     """A what-if panel. Shows itself as the last expression of a cell; see :func:`whatif` for the arguments.
 
@@ -91,7 +120,6 @@ class WhatIf:
         if len(self.studio.views) > 3:
             raise OptionError("too many maps for one panel", where="views", found=len(self.studio.views), expected="at most 3")
         self._autostart, self._height = autostart, height
-        self._drawing = threading.RLock()  # figures change from the worker and from the kernel's own thread
         self._spoken = 0.0
         self._ranges: dict[str, tuple[list[float], list[float]]] = {}
         self._shown_run: int | None = None
@@ -120,7 +148,7 @@ class WhatIf:
         """
         if not any(run.history for run in self.studio.runs):
             self.studio.run()
-        self.studio.join()
+        self.studio.join(picture=False)
         last = self.studio.last
         if last is not None and last.kind == "failed":
             raise RuntimeError(last.error)
@@ -192,7 +220,7 @@ class WhatIf:
             description="colour by",
             style=_style(),
             layout=w.Layout(width="100%"),
-            tooltip="What the points' colour and shape stand for.",
+            tooltip="What colour and shape stand for. Users: by main interest, by number of interactions.",
         )
         self._colour.add_class("mmrec-control-colour")
         self._colour.observe(lambda _: self._recolour(), names="value")
@@ -210,12 +238,17 @@ class WhatIf:
             w.HTML('<div class="mmrec-head">map</div>'),
             self._colour,
         ]
-        left = w.VBox(column, layout=w.Layout(flex="0 0 292px", width="292px", padding="0 14px 0 0"))
+        left = w.VBox(column, layout=w.Layout(flex="0 0 316px", width="316px", padding="0 16px 0 0"))
 
         self._hover = {which: hover_texts(studio.data, which) for which in {side(v) for v in studio.views}}
         self._maps = {view: self._empty_map(view) for view in studio.views}
         self._curves = self._empty_curves()
-        maps = w.HBox(list(self._maps.values()), layout=w.Layout(width="100%", flex_flow="row wrap"))
+        # a figure's own ``layout`` is plotly's, so the box around it carries its place in the row
+        boxes = [
+            w.Box([figure], layout=w.Layout(flex="1 1 300px", min_width="0", overflow="hidden"))
+            for figure in self._maps.values()
+        ]
+        maps = w.HBox(boxes, layout=w.Layout(width="100%"))
         right = w.VBox([maps, self._curves], layout=w.Layout(flex="1 1 420px", min_width="0", overflow="hidden"))
         header = w.HBox(
             [
@@ -292,7 +325,9 @@ class WhatIf:
             tooltip=f"Use the loss term {control.name}",
             layout=w.Layout(width="22px", min_width="22px", flex="0 0 auto"),
         )
+        toggle.add_class("mmrec-toggle")
         toggle.add_class(f"mmrec-control-{control.name}-on")
+        slider.style.description_width = "66px"  # the box stands in front
         slider.disabled = not toggle.value
 
         def switched(change: Mapping[str, Any]) -> None:
@@ -306,10 +341,12 @@ class WhatIf:
     # -- figures -----------------------------------------------------------------------------------------------------------
     def _empty_map(self, view: str) -> go.FigureWidget:
         many = len(self.studio.views) > 1
-        figure = go.FigureWidget(self._map_traces(view, np.zeros((len(self.studio.rows[side(view)]), 2), np.float32)))
+        figure = LiveFigure(
+            self._map_traces(view, np.zeros((len(self.studio.rows[side(view)]), 2), np.float32)), on_ready=self._catch_up
+        )
         figure.update_layout(
             template=palette.template(),
-            height=self._height,
+            height=self._height + 80 * many,
             autosize=True,
             title={"text": view, "font": {"size": 15}},
             margin={"l": 34, "r": 10, "t": 40, "b": 54},
@@ -319,7 +356,7 @@ class WhatIf:
             uirevision="keep",
         )
         if many:
-            figure.update_layout(showlegend=view == self.studio.views[-1] and False)
+            figure.update_layout(showlegend=True)
         hidden = {"showticklabels": False, "ticks": "", "showgrid": False}
         figure.update_xaxes(title={"text": "first axis (no unit)", "font": {"size": 12}}, range=[-1, 1], **hidden)
         figure.update_yaxes(
@@ -345,7 +382,7 @@ class WhatIf:
         return figures.map_traces(xy, values, kind, [self._hover[side(view)][r] for r in rows])
 
     def _recolour(self) -> None:
-        with self._drawing:
+        with _drawing:
             for view, figure in self._maps.items():
                 last = self.studio.last
                 picture = last.pictures.get(view) if last else None
@@ -399,21 +436,27 @@ class WhatIf:
             legend={"orientation": "h", "y": -0.24, "x": 0, "font": {"size": 12}},
             meta={"alt": ""},
         )
+        ticks = [m * 10.0**e for e in range(-6, 5) for m in (1, 3)]
         figure.update_xaxes(title={"text": "epoch", "font": {"size": 13}}, rangemode="tozero")
         figure.update_yaxes(
             title={"text": f"{studio.metric}, validation", "font": {"size": 13}}, rangemode="tozero", row=1, col=1
         )
         figure.update_yaxes(
-            title={"text": "loss term (log scale)", "font": {"size": 13}}, type="log", exponentformat="power", row=1, col=2
+            title={"text": "loss term (log scale)", "font": {"size": 13}},
+            type="log",
+            row=1,
+            col=2,
+            tickvals=ticks,
+            ticktext=[f"{t:g}" for t in ticks],
         )
-        widget = go.FigureWidget(figure)
+        widget = LiveFigure(figure, on_ready=self._catch_up)
         widget._config = widget._config | {"displaylogo": False, "responsive": True, "displayModeBar": False}
         widget.add_class("mmrec-curves")
         return widget
 
     # -- from the worker ---------------------------------------------------------------------------------------------------
     def _on_update(self, update: Update) -> None:
-        with self._drawing:
+        with _drawing:
             self._show_status(update)
             self._show_error(update)
             if update.fresh:
@@ -453,6 +496,8 @@ class WhatIf:
     def _show_maps(self, update: Update) -> None:
         for view, picture in update.pictures.items():
             figure = self._maps[view]
+            if not figure._ready:
+                continue
             kind, values = self._colouring(view)
             parts = figures.groups(values, kind, len(picture.xy))
             ranges = self._steady_range(view, picture.xy)
@@ -461,7 +506,7 @@ class WhatIf:
                 for trace, (_, rows) in zip(figure.data, parts):
                     trace.x, trace.y = picture.xy[rows, 0], picture.xy[rows, 1]
                 figure.layout.xaxis.range, figure.layout.yaxis.range = ranges
-                figure.layout.xaxis.title.text = f"{picture.method} 1 (no unit) · {line}"
+                figure.layout.xaxis.title.text = f"{picture.method} 1 (no unit){'<br>' if len(self._maps) > 1 else ' · '}{line}"
                 figure.layout.yaxis.title.text = f"{picture.method} 2 (no unit)"
                 figure.layout.title.text = f"{view} after {update.epoch} epochs"
                 figure.layout.meta = {
@@ -484,6 +529,8 @@ class WhatIf:
         earlier = [r for r in studio.runs if r is not run and r.history][-EARLIER:]
         history = list(run.history)
         figure = self._curves
+        if not figure._ready:
+            return
         with figure.batch_update():
             if self._shown_run != run.number:
                 self._shown_run = run.number
@@ -511,15 +558,26 @@ class WhatIf:
             chips.append(
                 (f"{update.value:.3f}", f"{studio.metric}, valid" + (f" · best {best:.3f}" if best is not None else ""))
             )
+        one = len(update.pictures) == 1
         for view, picture in update.pictures.items():
-            chips.append((f"{picture.effective_rank:.1f}", f"effective rank of {picture.dim} · {view}"))
+            chips.append((f"{picture.effective_rank:.1f}", f"effective rank of {picture.dim}" + ("" if one else f" · {view}")))
         chips += [(f"{v:.2f}", name) for name, v in update.gauges.items()]
-        for view, picture in update.pictures.items():
-            chips.append((f"{picture.kept:.0%}", f"neighbours kept by {picture.method} · {view}"))
+        if one:  # several maps have it written below them
+            chips += [(f"{p.kept:.0%}", f"neighbours kept by {p.method}") for p in update.pictures.values()]
         inner = "".join(
             f'<div class="mmrec-gauge"><b>{value}</b><span>{html.escape(label)}</span></div>' for value, label in chips
         )
         self._gauges.value = f'<div class="mmrec-gauges">{inner}</div>'
+
+    def _catch_up(self) -> None:
+        """A figure has just been drawn in the page: show it what it missed."""
+        last = self.studio.last
+        if last is None:
+            return
+        self._shown_run = None
+        self._show_maps(last)
+        if last.run is not None:
+            self._show_curves(last)
 
     # -- from the page -----------------------------------------------------------------------------------------------------
     def _on_message(self, _: Any, content: Any, __: Any) -> None:
@@ -530,7 +588,7 @@ class WhatIf:
 
 
 def _style() -> dict[str, str]:
-    return {"description_width": "98px"}
+    return {"description_width": "92px"}
 
 
 def _html(value: str, name: str) -> w.HTML:

@@ -22,7 +22,7 @@ from mmrec_teach.data import Dataset
 from mmrec_teach.errors import MMRecTeachError, OptionError
 from mmrec_teach.models import Recommender, model_class
 from mmrec_teach.views import figures
-from mmrec_teach.views.projection import Projector, warm_up
+from mmrec_teach.views.projection import Projector, is_warm, warm_up, warm_up_error
 
 ENDLESS = 1_000_000  # the loop is a generator: we stop asking; it never ends by itself
 
@@ -362,7 +362,8 @@ class Studio:
         if trainer is None:
             from mmrec_teach.training import train as trainer
         self._train = trainer
-        self.projectors = {view: Projector(seed=0) for view in self.views}
+        # points of a tight cluster should still be seen one by one: a larger min_dist than umap's own
+        self.projectors = {view: Projector(min_dist=0.5, seed=0) for view in self.views}
         self.runs: list[Run] = []
         self.last: Update | None = None
         self.number = 0
@@ -376,6 +377,7 @@ class Studio:
         self._request: Literal["restart", "continue"] | None = None
         self._due = 0.0
         self._training = False
+        self._settled = False  # all told but for a last picture that waits for UMAP
         self._turn = 0  # a job works for one turn; whoever wants it to end takes the next
         self._closed = False
 
@@ -448,11 +450,16 @@ class Studio:
             self._condition.notify_all()
         self.join(wait)
 
-    def join(self, timeout: float | None = None) -> bool:
-        """Wait until nothing is running or waiting to run. Returns whether that came true."""
+    def join(self, timeout: float | None = None, picture: bool = True) -> bool:
+        """Wait until nothing is running or waiting to run. Returns whether that came true.
+
+        Args:
+            timeout: seconds; None waits as long as it takes.
+            picture: also wait for the last state to be drawn with UMAP, if that is still being compiled.
+        """
         end = None if timeout is None else time.monotonic() + timeout
         with self._condition:
-            while self._thread is not None:
+            while self._thread is not None and not (self._settled and not picture):
                 left = None if end is None else end - time.monotonic()
                 if left is not None and left <= 0:
                     return False
@@ -470,7 +477,7 @@ class Studio:
             if self._closed:
                 return
             self._turn += cancel
-            self._request, self._due = what, time.monotonic() + delay
+            self._request, self._due, self._settled = what, time.monotonic() + delay, False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=f"what-if {self.name}", daemon=True)
                 self._thread.start()
@@ -501,6 +508,8 @@ class Studio:
             self._until, self._training = self._epoch() + self.epochs, True
         run, drawn = self.runs[-1], time.monotonic()
         self._tell("started", draw=self._epoch() == 0)
+        if self.umap:
+            warm_up()  # not earlier: the first picture should not wait for a compiler
         while True:
             with self._condition:
                 if turn != self._turn or self._epoch() >= self._until:
@@ -516,14 +525,29 @@ class Studio:
             time.sleep(0.001)  # let the kernel's own thread have its turn
         with self._condition:
             waiting = self._request is not None  # then the next run's pictures come at once
-        self._tell("finished" if turn == self._turn else "stopped", draw=not waiting and not self.last.fresh)
+            kind = "finished" if turn == self._turn else "stopped"
+        self._tell(kind, draw=not waiting and not self.last.fresh)
+        if not waiting and self.umap and not is_warm():
+            self._await_umap(kind, self._turn)
+
+    def _await_umap(self, kind: str, turn: int) -> None:
+        """The run was over before UMAP was compiled: draw its last state once more when it is, unless something else comes."""
+        while not is_warm():
+            thread = warm_up()
+            if thread is None or warm_up_error() is not None:
+                return
+            with self._condition:
+                self._settled = True
+                self._condition.notify_all()
+                if turn != self._turn or self._request is not None or self._closed:
+                    return
+                self._condition.wait(0.1)
+        self._tell(kind, draw=True)
 
     def _begin(self) -> None:
         if hasattr(self._generator, "close"):
             self._generator.close()
         self._generator = None
-        if self.umap:
-            warm_up()
         settings = self.settings()
         if self.runs and not self.runs[-1].history:
             self.runs.pop()  # cancelled before its first epoch: nothing to compare with
@@ -652,6 +676,8 @@ def _default_view(tables: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
 def colourings(data: Dataset, which: str, most: int = 15) -> dict[str, tuple[str, Any]]:
     """Return label -> (kind, values) of everything known of users or items that a map can be coloured by.
 
+    A user's category is the main interest (known in generated data only), a user's popularity the number of interactions.
+
     Args:
         data: the data set.
         which: "item" or "user".
@@ -674,8 +700,8 @@ def colourings(data: Dataset, which: str, most: int = 15) -> dict[str, tuple[str
                     if len(members):
                         values, counts = np.unique(members.astype(str), return_counts=True)
                         names[interest] = str(values[counts.argmax()])
-            found["main interest"] = ("category", _largest(names[main], most))
-        found["activity"] = ("popularity", data.user_counts)
+            found["category"] = ("category", _largest(names[main], most))
+        found["popularity"] = ("popularity", data.user_counts)
     found["plain"] = ("none", None)
     return found
 
