@@ -25,18 +25,25 @@ def take(notebook: Path, out: Path, width: int = 1400, height: int = 1600) -> tu
     out.mkdir(parents=True, exist_ok=True)
     written = []
     with tempfile.TemporaryDirectory(prefix="mmrec-shots-") as folder:
-        mine = Path(folder) / "lessons"
-        mine.mkdir()
+        # A course of this one lesson: `mmrec-teach lab` opens a copy, and the notebook itself stays without outputs.
+        root, name = Path(folder), notebook.stem if notebook.stem[:2].isdigit() else "00_shown"
+        (root / "lessons").mkdir()
         for suffix in (".ipynb", ".py"):
-            if notebook.with_suffix(suffix).is_file():
-                shutil.copyfile(notebook.with_suffix(suffix), mine / f"shown{suffix}")
-        with running_lab(mine, settings=SETTINGS) as lab, browser_page(width, height) as page:
-            open_notebook(page, lab, "shown.ipynb")
+            shutil.copyfile(notebook.with_suffix(suffix), root / "lessons" / f"{name}{suffix}")
+        with running_lab(root / "mine", root, SETTINGS) as lab, browser_page(width, height) as page:
+            open_notebook(page, lab, f"{name}.ipynb")
             page.evaluate("() => jupyterapp.commands.execute('application:toggle-left-area')")
             errors = errors_of(run_all(page))
             page.wait_for_timeout(1500)  # let the last figures settle: for the eye, nothing depends on it
             scroller = page.locator(SCROLLER).first
-            total, step = scroller.evaluate("element => [element.scrollHeight, element.clientHeight]")
+            # down to the end of the last cell; JupyterLab lets one scroll a screen further
+            total, step = scroller.evaluate(
+                """element => {
+                    const bottoms = [...element.querySelectorAll('.jp-Cell')].map(cell => cell.getBoundingClientRect().bottom);
+                    const top = element.getBoundingClientRect().top - element.scrollTop;
+                    return [Math.max(...bottoms) - top, element.clientHeight];
+                }"""
+            )
             top, number = 0, 0
             while top < total:
                 scroller.evaluate("(element, top) => { element.scrollTop = top; }", top)

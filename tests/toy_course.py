@@ -10,6 +10,8 @@ import torch
 from mmrec_teach.course.build import build
 from mmrec_teach.grading.exercise import Case, Exercise, expect
 
+ROOT = Path(__file__).resolve().parent.parent
+
 HEADER = """# ---
 # jupyter:
 #   jupytext:

@@ -184,7 +184,7 @@ def chromium() -> Finding:
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium or Chrome: the one MMREC_TEACH_CHROMIUM names, else the first on the PATH; None if there is none."""
+    """The path of a Chromium or Chrome: the one MMREC_TEACH_CHROMIUM names, else the first on the PATH, else None."""
     named = os.environ.get("MMREC_TEACH_CHROMIUM")
     if named:
         return named if Path(named).is_file() else None

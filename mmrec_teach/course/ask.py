@@ -77,7 +77,7 @@ def predict(id: str, question: str, options: Sequence[Any] | None = None, unit: 
     heading = widgets.HTML(f"<b>Your prediction.</b> {html.escape(question)}")
     status = widgets.HTML()
     if options is None:
-        control: Any = widgets.FloatText(description="Number", description_tooltip=question)
+        control: Any = widgets.FloatText(description="Number", tooltip=question)
         row = widgets.HBox([control, widgets.Label(unit)]) if unit else control
     else:
         labels = [str(option) for option in options]
@@ -86,7 +86,7 @@ def predict(id: str, question: str, options: Sequence[Any] | None = None, unit: 
     button = widgets.Button(
         description="Commit my prediction",
         tooltip="Store this prediction; it cannot be changed afterwards",
-        layout=widgets.Layout(width="auto"),
+        layout=widgets.Layout(width="auto", align_self="flex-start"),
     )
 
     def settle(value: Any) -> None:

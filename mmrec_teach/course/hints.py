@@ -76,7 +76,7 @@ def hint(name: str) -> None:
     # A hint asked for once is shown again when the notebook is opened anew.
     given = min(int(record.get("hints", name) or 0), total)
     shown = widgets.HTML()
-    button = widgets.Button(layout=widgets.Layout(width="auto"), icon="lightbulb-o")
+    button = widgets.Button(layout=widgets.Layout(width="auto", align_self="flex-start"), icon="lightbulb-o")
 
     def refresh() -> None:
         items = "".join(f"<li><b>Hint {number}.</b> {html.escape(text)}</li>" for number, text in _upto(exercise, given))

@@ -60,14 +60,12 @@ def _tensor(value: np.ndarray) -> Any:
 def _sparse_tensor(value: Any) -> Any:
     import torch
 
-    csr = value.tocsr()
-    return torch.sparse_csr_tensor(
-        torch.from_numpy(csr.indptr.astype(np.int64)),
-        torch.from_numpy(csr.indices.astype(np.int64)),
-        torch.from_numpy(csr.data.astype(np.float32)),
-        size=csr.shape,
-        check_invariants=True,
-    )
+    from mmrec_teach.ops.graph import csr
+
+    entries = value.tocoo()
+    entries.sum_duplicates()
+    rows, columns = (torch.from_numpy(index.astype(np.int64)) for index in (entries.row, entries.col))
+    return csr(rows, columns, torch.from_numpy(entries.data.astype(np.float32)), entries.shape)
 
 
 def plain(value: Any) -> np.ndarray | None:
