@@ -17,6 +17,7 @@ _HOME = {
     "quiz": "mmrec_teach.course.ask",
     "hint": "mmrec_teach.course.hints",
     "whatif": "mmrec_teach.views",
+    "whatif_protocol": "mmrec_teach.views",
     "figures": "mmrec_teach.views",
     "evaluate": "mmrec_teach.evaluation",
     "train": "mmrec_teach.training",

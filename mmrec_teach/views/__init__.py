@@ -17,6 +17,7 @@ _LATER = {
     "WhatIf": "mmrec_teach.views.panel",
     "Control": "mmrec_teach.views.studio",
     "Studio": "mmrec_teach.views.studio",
+    "whatif_protocol": "mmrec_teach.views.protocol",
 }
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "show",
     "warm_up",
     "whatif",
+    "whatif_protocol",
 ]
 
 

@@ -1,0 +1,244 @@
+"""Cases of lesson 01: the score, negatives drawn without a loop, the pairwise loss."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from mmrec_teach.grading.exercise import Case, Exercise, expect
+
+# -- bpr_score --------------------------------------------------------------------------------------------------------------
+bpr_score = Exercise("bpr_score", lesson="01", gradient=("user_vectors", "item_vectors"))
+
+
+@bpr_score.cases
+def _score_cases() -> Iterator[Case]:
+    yield Case("one pair", user_vectors=np.array([[1.0, 2.0]]), item_vectors=np.array([[3.0, -1.0]]))
+    yield Case(
+        "two pairs of three dimensions",
+        user_vectors=np.array([[1.0, 0.0, 2.0], [0.5, 0.5, 0.5]]),
+        item_vectors=np.array([[2.0, 9.0, 1.0], [2.0, 4.0, -6.0]]),
+    )
+    rng = np.random.default_rng(3)
+    yield Case("as many pairs as dimensions", user_vectors=rng.normal(size=(4, 4)), item_vectors=rng.normal(size=(4, 4)))
+    yield Case("a batch of seven", user_vectors=rng.normal(size=(7, 5)), item_vectors=rng.normal(size=(7, 5)))
+
+
+@bpr_score.oracle
+def _score_oracle(user_vectors: np.ndarray, item_vectors: np.ndarray) -> np.ndarray:
+    return np.array([float(np.dot(u, i)) for u, i in zip(user_vectors, item_vectors, strict=True)])
+
+
+@bpr_score.wrong("every user with every item")
+def _score_table(user_vectors, item_vectors):
+    return user_vectors @ item_vectors.T
+
+
+@bpr_score.wrong("cosine: the lengths thrown away")
+def _score_cosine(user_vectors, item_vectors):
+    return torch.nn.functional.cosine_similarity(user_vectors, item_vectors)
+
+
+@bpr_score.wrong("summed over the batch in place of the dimensions")
+def _score_wrong_axis(user_vectors, item_vectors):
+    return (user_vectors * item_vectors).sum(0)
+
+
+@bpr_score.wrong("the mean over the dimensions")
+def _score_mean(user_vectors, item_vectors):
+    return (user_vectors * item_vectors).mean(-1)
+
+
+# -- sample_negatives ---------------------------------------------------------------------------------------------------------
+sample_negatives = Exercise("sample_negatives", lesson="01", arrays="torch")
+
+
+def _taken(seed: int, n_users: int, n_items: int, share: float) -> torch.Tensor:
+    """(n_users, n_items) bool: who took what; nobody took everything."""
+    table = torch.rand(n_users, n_items, generator=torch.Generator().manual_seed(seed)) < share
+    table[:, 0] &= ~table.all(1)
+    return table
+
+
+def _draw(function, users: torch.Tensor, taken: torch.Tensor, seed: int) -> torch.Tensor:
+    before = taken.clone(), users.clone()
+    items = function(users, taken, torch.Generator().manual_seed(seed))
+    expect(isinstance(items, torch.Tensor), f"a tensor is expected, and this is {type(items).__name__}")
+    expect(tuple(items.shape) == tuple(users.shape), f"one item per user: shape {tuple(users.shape)}, not {tuple(items.shape)}")
+    expect(items.dtype == torch.int64, f"item numbers are integers (int64), and these are {items.dtype}")
+    expect(torch.equal(taken, before[0]) and torch.equal(users, before[1]), "an input was changed in place; work on a copy")
+    low, high = int(items.min()), int(items.max())
+    expect(low >= 0 and high < taken.shape[1], f"items from {low} to {high}; the catalogue goes from 0 to {taken.shape[1] - 1}")
+    return items
+
+
+@sample_negatives.rule("one item number for each user of the batch")
+def _shape_rule(function) -> None:
+    taken = _taken(0, 6, 9, 0.3)
+    _draw(function, torch.tensor([0, 3, 3, 5, 1]), taken, 0)
+
+
+@sample_negatives.rule("never an item the user took")
+def _never_rule(function) -> None:
+    for seed, share in ((1, 0.2), (2, 0.8)):
+        taken = _taken(seed, 20, 25, share)
+        users = torch.arange(20).repeat(200)
+        items = _draw(function, users, taken, seed)
+        wrong = int(taken[users, items].sum())
+        expect(
+            wrong == 0, f"{wrong} of {len(items)} drawn items were taken by their user (users took {share:.0%} of the items)"
+        )
+
+
+@sample_negatives.rule("a user who took all items but one")
+def _last_rule(function) -> None:
+    taken = torch.ones(3, 40, dtype=torch.bool)
+    taken[0, 0] = taken[1, 17] = taken[2, 39] = False
+    items = _draw(function, torch.tensor([0, 1, 2, 1]), taken, 3)
+    expect(items.tolist() == [0, 17, 39, 17], f"only items 0, 17 and 39 were left; drawn: {items.tolist()}")
+
+
+@sample_negatives.rule("every untaken item is equally likely")
+def _uniform_rule(function) -> None:
+    taken = torch.zeros(2, 10, dtype=torch.bool)
+    taken[0, :4] = True
+    n = 12_000
+    items = _draw(function, torch.arange(2).repeat_interleave(n), taken, 4).reshape(2, n)
+    for user, free in ((0, 6), (1, 10)):
+        counts = torch.bincount(items[user], minlength=10)[10 - free :].double()
+        expected = n / free
+        z = ((counts - expected).abs() / (expected * (1 - 1 / free)) ** 0.5).max()
+        expect(
+            float(z) < 5.0,
+            f"over {n} draws the {free} untaken items came up {counts.long().tolist()} times; about {expected:.0f} each is expected",
+        )
+
+
+@sample_negatives.rule("rows of one user are drawn one by one")
+def _independent_rule(function) -> None:
+    taken = _taken(5, 4, 50, 0.3)
+    items = _draw(function, torch.zeros(400, dtype=torch.int64), taken, 5)
+    free = int((~taken[0]).sum())
+    found = len(items.unique())
+    expect(found > 0.9 * free, f"400 rows of one user met only {found} of {free} untaken items: draw anew for each row")
+
+
+@sample_negatives.rule("the same generator state draws the same items")
+def _generator_rule(function) -> None:
+    taken = _taken(6, 30, 40, 0.3)
+    users = torch.arange(30).repeat(4)
+    one, again, other = (_draw(function, users, taken, seed) for seed in (6, 6, 7))
+    expect(torch.equal(one, again), "twice the same seed gave different items: draw from the generator that was passed")
+    expect(not torch.equal(one, other), "two seeds gave the same items: draw from the generator that was passed")
+
+
+@sample_negatives.wrong("no look at what the user took")
+def _negatives_blind(users, taken, generator):
+    return torch.randint(taken.shape[1], users.shape, generator=generator)
+
+
+@sample_negatives.wrong("redrawn once, then hoped for the best")
+def _negatives_once(users, taken, generator):
+    items = torch.randint(taken.shape[1], users.shape, generator=generator)
+    bad = taken[users, items]
+    items[bad] = torch.randint(taken.shape[1], (int(bad.sum()),), generator=generator)
+    return items
+
+
+@sample_negatives.wrong("the next untaken item in place of a new draw")
+def _negatives_next(users, taken, generator):
+    items = torch.randint(taken.shape[1], users.shape, generator=generator)
+    while (bad := taken[users, items]).any():
+        items[bad] = (items[bad] + 1) % taken.shape[1]
+    return items
+
+
+@sample_negatives.wrong("one negative a user, whatever the number of rows")
+def _negatives_shared(users, taken, generator):
+    per_user = torch.multinomial((~taken).float(), 1, generator=generator)[:, 0]
+    return per_user[users]
+
+
+@sample_negatives.wrong("items nobody took")
+def _negatives_unsold(users, taken, generator):
+    free = (~taken).float() * (~taken.any(0)).float() + 1e-9 * (~taken).float()
+    return torch.multinomial(free[users], 1, generator=generator)[:, 0]
+
+
+@sample_negatives.wrong("a random number generator of its own")
+def _negatives_global(users, taken, generator):
+    return torch.multinomial((~taken).float()[users], 1)[:, 0]
+
+
+# -- bpr_loss ---------------------------------------------------------------------------------------------------------------
+bpr_loss = Exercise("bpr_loss", lesson="01", gradient=("pos", "neg"))
+
+
+@bpr_loss.cases
+def _loss_cases() -> Iterator[Case]:
+    yield Case("one pair", pos=np.array([2.0]), neg=np.array([0.5]))
+    yield Case("equal scores", pos=np.array([1.0, -3.0]), neg=np.array([1.0, -3.0]))
+    yield Case("one pair the wrong way round", pos=np.array([0.0, 1.0]), neg=np.array([4.0, 0.0]))
+    rng = np.random.default_rng(4)
+    yield Case("many pairs", pos=rng.normal(size=32), neg=rng.normal(size=32))
+
+
+@bpr_loss.oracle
+def _loss_oracle(pos: np.ndarray, neg: np.ndarray) -> float:
+    return float(np.mean(np.log1p(np.exp(-(pos - neg)))))
+
+
+@bpr_loss.rule("stays finite, and keeps its slope, for very wrong pairs")
+def _loss_finite(function) -> None:
+    pos = torch.tensor([-200.0], requires_grad=True)
+    loss = function(pos, torch.tensor([200.0]))
+    expect(bool(torch.isfinite(loss)), "with a margin of -400 the loss is not finite; use logsigmoid or softplus")
+    (slope,) = torch.autograd.grad(loss, pos)
+    expect(
+        abs(float(slope) + 1) < 1e-3,
+        f"with a margin of -400 the slope is {float(slope):.3g} in place of -1: nothing is learned",
+    )
+
+
+@bpr_loss.rule("only the difference counts")
+def _loss_shift(function) -> None:
+    pos, neg = torch.tensor([0.3, -1.0]), torch.tensor([0.1, 0.5])
+    one, other = float(function(pos, neg)), float(function(pos + 7, neg + 7))
+    expect(abs(one - other) < 1e-4, f"adding 7 to both scores moves the loss from {one:.4f} to {other:.4f}")
+
+
+@bpr_loss.wrong("the pair the wrong way round")
+def _loss_swapped(pos, neg):
+    return -torch.nn.functional.logsigmoid(neg - pos).mean()
+
+
+@bpr_loss.wrong("the sum in place of the mean")
+def _loss_summed(pos, neg):
+    return -torch.nn.functional.logsigmoid(pos - neg).sum()
+
+
+@bpr_loss.wrong("the logarithm left out")
+def _loss_no_log(pos, neg):
+    return -torch.sigmoid(pos - neg).mean()
+
+
+@bpr_loss.wrong("each score by itself: pointwise cross-entropy")
+def _loss_pointwise(pos, neg):
+    return -(torch.nn.functional.logsigmoid(pos) + torch.nn.functional.logsigmoid(-neg)).mean()
+
+
+@bpr_loss.wrong("a hinge in place of the logistic")
+def _loss_hinge(pos, neg):
+    return torch.relu(1 - (pos - neg)).mean()
+
+
+@bpr_loss.wrong("the logarithm of a sigmoid that has become zero")
+def _loss_overflowing(pos, neg):
+    return -torch.log(torch.sigmoid(pos - neg)).mean()
+
+
+@bpr_loss.wrong("a small constant against the logarithm of zero")
+def _loss_released(pos, neg):
+    return -torch.log(1e-10 + torch.sigmoid(pos - neg)).mean()
