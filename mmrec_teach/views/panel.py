@@ -72,7 +72,18 @@ class Sentence(anywidget.AnyWidget):
         const set = () => { el.textContent = model.get("text"); };
         model.on("change:text", set);
         set();
+        // Plotly's figures learn their width from the window only: tell them when they appear and when the panel's width changes.
+        const fit = () => window.dispatchEvent(new Event("resize"));
+        let width = 0;
+        const observer = new ResizeObserver((entries) => {
+          const now = entries[0].contentRect.width;
+          if (now !== width) { width = now; fit(); }
+        });
+        observer.observe(el);
+        const drawn = () => requestAnimationFrame(fit);
+        document.addEventListener("plotlywidget-after-render", drawn);
         model.send({ ready: true });
+        return () => { observer.disconnect(); document.removeEventListener("plotlywidget-after-render", drawn); };
       }
     };
     """
@@ -84,23 +95,43 @@ _drawing = threading.RLock()
 
 
 class LiveFigure(go.FigureWidget):
-    """A figure that takes messages from the page and changes from a worker in turns, and knows when it stands in the page."""
+    """A plotly figure that a worker may change: it takes turns with messages of the page, and knows when it stands there.
 
-    def __init__(self, *args: Any, on_ready: Callable[[], None] | None = None, **kwargs: Any):
-        super().__init__(*args, **kwargs)
+    Plotly's own widget opens its channel to the page before it has any traces and sends them afterwards; a page that is slow
+    to load draws the empty figure and stays with it. This one opens the channel when it is complete. And changes sent before
+    the page has drawn the figure are lost, so nothing should be sent before ``ready``.
+
+    Args:
+        figure: the figure to begin with, complete.
+        config: plotly's configuration of the page's side.
+        on_ready: called once, when the page has drawn it.
+    """
+
+    def __init__(self, figure: go.Figure, config: Mapping[str, Any], on_ready: Callable[[], None]):
+        self._complete = self._ready = False
         self._on_ready = on_ready
-        self._ready = False
+        super().__init__(figure)
+        self._config = self._config | dict(config)
+        self._complete = True
+        self.open()
+
+    def open(self) -> None:
+        """Open the channel to the page; ipywidgets asks for it too early."""
+        if self._complete:
+            super().open()
+
+    @property
+    def ready(self) -> bool:
+        """Whether a page has drawn the figure."""
+        return self._ready
 
     def _handle_msg(self, msg: Any) -> None:
         with _drawing:
             super()._handle_msg(msg)
-            state = msg["content"]["data"].get("state", {})
-            # The page reports its layout once it has drawn the figure. Changes sent before that are lost: plotly's front end
-            # applies them to an empty plot.
-            if not self._ready and "_js2py_layoutDelta" in state:
+            state = msg["content"]["data"].get("state") or {}
+            if not self._ready and "_js2py_traceDeltas" in state:  # sent by the page once it has drawn the figure
                 self._ready = True
-                if self._on_ready is not None:
-                    self._on_ready()
+                self._on_ready()
 
 
 class WhatIf:
@@ -339,11 +370,9 @@ class WhatIf:
         return w.HBox([toggle, slider], layout=w.Layout(width="100%", align_items="center"))
 
     # -- figures -----------------------------------------------------------------------------------------------------------
-    def _empty_map(self, view: str) -> go.FigureWidget:
+    def _empty_map(self, view: str) -> LiveFigure:
         many = len(self.studio.views) > 1
-        figure = LiveFigure(
-            self._map_traces(view, np.zeros((len(self.studio.rows[side(view)]), 2), np.float32)), on_ready=self._catch_up
-        )
+        figure = go.Figure(self._map_traces(view, np.zeros((len(self.studio.rows[side(view)]), 2), np.float32)))
         figure.update_layout(
             template=palette.template(),
             height=self._height + 80 * many,
@@ -362,14 +391,10 @@ class WhatIf:
         figure.update_yaxes(
             title={"text": "second axis (no unit)", "font": {"size": 12}}, range=[-1, 1], scaleanchor="x", **hidden
         )
-        figure._config = figure._config | {
-            "displaylogo": False,
-            "responsive": True,
-            "modeBarButtonsToRemove": ["select2d", "lasso2d"],
-        }
-        figure.layout.width = None
-        figure.add_class("mmrec-map")
-        return figure
+        config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+        widget = LiveFigure(figure, config, self._catch_up)
+        widget.add_class("mmrec-map")
+        return widget
 
     def _colouring(self, view: str) -> tuple[str, Any]:
         options = self._colourings[view]
@@ -391,7 +416,7 @@ class WhatIf:
                     figure.data = []
                 figure.add_traces(self._map_traces(view, xy))
 
-    def _empty_curves(self) -> go.FigureWidget:
+    def _empty_curves(self) -> LiveFigure:
         studio = self.studio
         figure = make_subplots(1, 2, horizontal_spacing=0.13)
         for n in range(EARLIER):
@@ -449,8 +474,7 @@ class WhatIf:
             tickvals=ticks,
             ticktext=[f"{t:g}" for t in ticks],
         )
-        widget = LiveFigure(figure, on_ready=self._catch_up)
-        widget._config = widget._config | {"displaylogo": False, "responsive": True, "displayModeBar": False}
+        widget = LiveFigure(figure, {"displaylogo": False, "responsive": True, "displayModeBar": False}, self._catch_up)
         widget.add_class("mmrec-curves")
         return widget
 
@@ -496,7 +520,7 @@ class WhatIf:
     def _show_maps(self, update: Update) -> None:
         for view, picture in update.pictures.items():
             figure = self._maps[view]
-            if not figure._ready:
+            if not figure.ready:
                 continue
             kind, values = self._colouring(view)
             parts = figures.groups(values, kind, len(picture.xy))
@@ -529,7 +553,7 @@ class WhatIf:
         earlier = [r for r in studio.runs if r is not run and r.history][-EARLIER:]
         history = list(run.history)
         figure = self._curves
-        if not figure._ready:
+        if not figure.ready:
             return
         with figure.batch_update():
             if self._shown_run != run.number:
