@@ -275,6 +275,13 @@ def test_comparison(answer, expected, kind):
     assert (problem and problem[0]) == kind
 
 
+@pytest.mark.parametrize("answer", [0.0, -1e9, np.inf, np.nan])
+def test_infinity_is_equal_to_itself_alone(answer):
+    """A tolerance that grows with the expected number must not grow to infinity."""
+    assert compare(np.array([1.0, answer]), np.array([1.0, -np.inf]), 1e-5)[0] == "value"
+    assert compare(np.array([1.0, -np.inf]), np.array([1.0, -np.inf]), 1e-5) is None
+
+
 @given(
     st.lists(st.floats(-1e6, 1e6, allow_nan=False), min_size=1, max_size=20),
     st.integers(0, 19),
