@@ -10,6 +10,7 @@ from typing import Any
 
 from mmrec_teach.data.dataset import Dataset
 from mmrec_teach.data.readers import mmrec
+from mmrec_teach.data.readers.safety import MAX_TEXT_BYTES, checked_file
 from mmrec_teach.errors import DataError, OptionError
 
 FORMATS = ("mmrec", "atomic", "raw")
@@ -70,6 +71,7 @@ def _detect(folder: Path, file: Path | None) -> str:
     inter = [file] if file is not None else sorted(folder.glob("*.inter"))
     inter = [p for p in inter if p.suffix == ".inter"]
     if inter:
+        checked_file(inter[0], MAX_TEXT_BYTES, kind="file of interactions")  # a pipe would keep us waiting for ever
         with inter[0].open("rb") as handle:
             first = handle.readline(4096)
         return "atomic" if b":" in first else "mmrec"

@@ -129,8 +129,8 @@ class _Opened:
             return DataError(
                 "the picture claims to be too large",
                 where=str(self.path),
-                found=short(str(error), 80),
-                expected=f"{MAX_PIXELS:,} pixels",
+                found="more pixels than Pillow opens",
+                expected=f"at most {MAX_PIXELS:,} pixels",
             )
         return DataError(
             "the picture is damaged", where=str(self.path), found=short(str(error), 100), expected="a whole picture"

@@ -24,7 +24,16 @@ from mmrec_teach.data.dataset import Dataset
 from mmrec_teach.data.readers.events import Events, filtered, in_order, indices, split_events
 from mmrec_teach.data.readers.images import SUFFIXES, read_pictures
 from mmrec_teach.data.readers.items import first_category, require_roles, roles
-from mmrec_teach.data.readers.safety import Table, checked_file, inside, read_delimited, read_jsonl, read_parquet, short
+from mmrec_teach.data.readers.safety import (
+    Table,
+    checked_file,
+    inside,
+    listing,
+    read_delimited,
+    read_jsonl,
+    read_parquet,
+    short,
+)
 from mmrec_teach.errors import DataError, OptionError
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -85,14 +94,15 @@ def read(
     path, item_path = _find(folder, interactions, items, columns)
     table = read_table(path)
     role = roles(table.columns, columns)
-    _check_told(columns, table.columns, item_path)
+    source = read_table(item_path) if item_path else None
+    _check_told(columns, [*table.columns, *(source.columns if source is not None else ())])
     require_roles(role, ("user", "item"), str(path), table.columns)
     times = table.times(role["timestamp"]) if "timestamp" in role else None
     ratings = table.numbers(role["rating"]) if "rating" in role else None
     events = Events(table.ids(role["user"]), table.ids(role["item"]), times, ratings)
     events = filtered(events, str(path), rating_threshold=rating_threshold, repeats=repeats, k_core=k_core)
 
-    catalogue = _catalogue(item_path, columns) if item_path else None
+    catalogue = _catalogue(source, columns) if source is not None else None
     listed = catalogue["item_id"].to_numpy() if catalogue is not None else np.array([], dtype=object)
     taken = in_order(events.items)
     unlisted = taken[indices(taken, listed) < 0]
@@ -238,26 +248,22 @@ def _find(
     return told[0], told[1]
 
 
-def _check_told(columns: Mapping[str, str] | None, have: Sequence[str], item_path: Path | None) -> None:
+def _check_told(columns: Mapping[str, str] | None, have: Sequence[str]) -> None:
     """Raise a DataError if ``columns`` names a column that neither table has."""
-    everywhere = [*have, *(_peek(item_path) if item_path else [])]
-    if item_path is not None and item_path.suffix == ".jsonl":
-        return  # a later line may bring a column that the first one lacks; _catalogue looks
     for role, column in (columns or {}).items():
-        if column not in everywhere:
+        if column not in have:
             raise DataError(
                 f"column {column} is missing",
                 where=f"columns[{role!r}]",
-                found="columns " + ", ".join(everywhere)[:150],
+                found="columns " + listing(have, 150),
                 expected="one of these",
             )
 
 
-def _catalogue(path: Path, columns: Mapping[str, str] | None) -> pd.DataFrame:
+def _catalogue(table: Table, columns: Mapping[str, str] | None) -> pd.DataFrame:
     """Return the item table: item_id, title/category/caption where known, every source column, and _text and _picture."""
-    table = read_table(path)
     role = roles(table.columns, columns)
-    require_roles(role, ("item",), str(path), table.columns)
+    require_roles(role, ("item",), str(table.path), table.columns)
     ids = table.ids(role["item"])
     again = np.flatnonzero(pd.Series(ids).duplicated())
     if len(again):

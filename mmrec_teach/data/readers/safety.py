@@ -38,6 +38,12 @@ def short(value: object, length: int = 60) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def listing(names: Iterable[str], length: int = 100) -> str:
+    """Return ``names`` in a row, cut to ``length`` characters."""
+    text = ", ".join(names)
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def checked_file(path: Path, limit: int, *, kind: str = "file") -> int:
     """Return the size in bytes of the regular, non-empty file ``path``.
 
@@ -127,7 +133,7 @@ class Table:
             raise DataError(
                 f"column {absent[0]} is missing",
                 where=str(self.path),
-                found="columns " + short(", ".join(self.columns), 100),
+                found="columns " + listing(self.columns),
                 expected="columns " + ", ".join(names),
             )
 
@@ -289,7 +295,7 @@ def read_delimited(path: Path, separator: str, *, quoted: bool, header: list[str
                     "a row has the wrong number of fields",
                     where=f"{path} line {number}",
                     found=len(fields),
-                    expected=f"{len(names)} ({short(', '.join(names), 80)})",
+                    expected=f"{len(names)} ({listing(names)})",
                 ) from None
         raise DataError("not a readable table", where=str(path), found=short(str(error).splitlines()[0], 120)) from None
     if data.num_rows == 0:
@@ -455,7 +461,11 @@ def read_npy(path: Path, *, ndim: int = 2, limit: int = MAX_TABLE_BYTES) -> np.n
 
 
 def finite_float32(table: np.ndarray, where: str) -> np.ndarray:
-    """Return ``table`` as read-only float32 (it gives up its memory to it), or raise a DataError that names the first entry that is not finite."""
+    """Return ``table`` as float32, read-only (its memory too, where it is float32 already).
+
+    Raises:
+        DataError: an entry is not finite; the first such one is named.
+    """
     with np.errstate(over="ignore"):
         result = np.ascontiguousarray(table, dtype=np.float32)
     if not np.isfinite(result).all():
