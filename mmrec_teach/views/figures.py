@@ -733,3 +733,53 @@ def _png(image: np.ndarray) -> str:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", optimize=False)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+# -- any curve -------------------------------------------------------------------------------------------------------------
+def lines(
+    x: Sequence[float],
+    series: Mapping[str, Sequence[float]],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    log_x: bool = False,
+    markers: bool = False,
+) -> go.Figure:
+    """One line per name over a common x: a formula's shape, a sweep over a setting.
+
+    Args:
+        x: (n,) positions.
+        series: name -> (n,) values.
+        x_title, y_title: what the axes measure.
+        title: the takeaway.
+        log_x: draw x on a log scale; all of ``x`` must be positive.
+        markers: mark the points (for a sweep of few values).
+
+    Raises:
+        InputError: a series of another length than ``x``, or x of 0 or less on a log scale.
+    """
+    positions = [float(v) for v in x]
+    if log_x and any(v <= 0 for v in positions):
+        raise InputError("a log scale has no place for it", where="lines x", found=min(positions), expected="positive numbers")
+    figure = go.Figure()
+    for n, (name, values) in enumerate(series.items()):
+        if len(values) != len(positions):
+            raise InputError("a line of another length", where=name, found=len(values), expected=str(len(positions)))
+        colour, symbol = palette.style(n)
+        figure.add_scatter(
+            x=positions,
+            y=[float(v) for v in values],
+            name=name,
+            mode="lines+markers" if markers else "lines",
+            line={"color": colour, "width": 3, "dash": palette.dash(n)},
+            marker={"symbol": symbol, "size": 10},
+        )
+    figure.update_xaxes(title=x_title, type="log" if log_x else "linear")
+    figure.update_yaxes(title=y_title)
+    ends = "; ".join(f"{name} from {number(v[0])} to {number(v[-1])}" for name, v in series.items() if len(v))
+    span = f", {x_title} from {number(positions[0])} to {number(positions[-1])}" if positions else ""
+    figure.update_layout(showlegend=True)
+    return _finish(
+        figure, title, f"{title}. Lines of {y_title}{span}: {ends}.", 380, legend={"orientation": "h", "y": -0.24, "x": 0}
+    )

@@ -56,6 +56,7 @@ _CSS = """
 .mmrec-whatif .widget-inline-hbox .widget-label { text-align: left; }
 .mmrec-whatif .mmrec-toggle input { margin: 0; vertical-align: middle; }
 .mmrec-whatif .mmrec-toggle label, .mmrec-whatif .mmrec-toggle { display: flex; align-items: center; }
+.mmrec-whatif .mmrec-map, .mmrec-whatif .mmrec-curves { width: 100%; min-width: 0; }
 .mmrec-whatif :focus-visible { outline: 2px solid #0072B2; outline-offset: 2px; }
 """
 
@@ -276,7 +277,7 @@ class WhatIf:
         self._curves = self._empty_curves()
         # a figure's own ``layout`` is plotly's, so the box around it carries its place in the row
         boxes = [
-            w.Box([figure], layout=w.Layout(flex="1 1 300px", min_width="0", overflow="hidden"))
+            w.VBox([figure], layout=w.Layout(flex="1 1 300px", min_width="0", overflow="hidden"))
             for figure in self._maps.values()
         ]
         maps = w.HBox(boxes, layout=w.Layout(width="100%"))
