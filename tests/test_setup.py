@@ -167,7 +167,8 @@ def sandbox(tmp_path):
     def make(*words, **environment):
         log.write_text("", encoding="utf-8")
         settings = {**os.environ, **environment}
-        for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
+        # what an outer `make test ARGS=…` hands down must not reach this one
+        for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", *({"ARGS", "PYTHON"} - environment.keys())):
             settings.pop(name, None)
         done = subprocess.run(["make", *words], cwd=tmp_path, capture_output=True, text=True, env=settings)
         return done, log.read_text(encoding="utf-8").splitlines()
