@@ -20,26 +20,28 @@ LEVELS = 4
 ORIENTATIONS = 8
 CELLS = 6
 LAYOUT = 6
-FILTERS = 48
-FILTER_SIZE = 5
-BLOCKS = ("colour", "edges", "texture", "layout")
+PATCHES = 192
+PATCH_SIZE = 5
+MATCH_THRESHOLD = 0.35
+BLOCKS = {"colour": 1.0, "edges": 1.0, "texture": 1.6, "layout": 0.7}
+"""Block of descriptors -> its weight: the square root of its share in the total variance."""
 
 
-def describe_pictures(images: np.ndarray, *, blocks: Sequence[str] = BLOCKS, seed: int = 0) -> np.ndarray:
+def describe_pictures(images: np.ndarray, *, blocks: Sequence[str] = tuple(BLOCKS), seed: int = 0) -> np.ndarray:
     """Return one row of hand-made descriptors a picture.
 
-    Blocks, each standardised per column and then scaled to the same total variance, so that none drowns the others:
+    Blocks, each standardised per column and then scaled to a fixed share of the total variance, so that none drowns the others:
 
     * ``colour``: share of pixels per hue (soft bins, weighted by saturation), and per saturation x brightness level;
     * ``edges``: histograms of gradient orientation on a grid of cells: the silhouette;
-    * ``texture``: mean and spread of the rectified answers of fixed random filters (zero-mean, drawn from ``seed``),
-      wherever they occur: the pattern;
+    * ``texture``: how often each of a dictionary of small grey patches, cut from random places of these pictures, occurs
+      in the middle of the picture, whatever its contrast: the pattern;
     * ``layout``: mean colour of each cell of a coarse grid: mostly the backdrop, mostly noise to a taste.
 
     Args:
         images: (n, H, W, 3) uint8.
         blocks: which blocks to compute.
-        seed: of the random filters.
+        seed: of the random patches.
 
     Returns:
         (n, p) float64.
@@ -55,18 +57,25 @@ def describe_pictures(images: np.ndarray, *, blocks: Sequence[str] = BLOCKS, see
             found=f"shape {images.shape}, dtype {images.dtype}",
             expected="shape (n, H, W, 3) with H and W at least 16, dtype uint8",
         )
-    makers = {"colour": _colour, "edges": _edges, "texture": lambda x: _texture(x, seed), "layout": _layout}
-    if unknown := [b for b in blocks if b not in makers]:
-        raise DataError("unknown block", where="describe_pictures", found=unknown[0], expected=", ".join(makers))
+    if unknown := [b for b in blocks if b not in BLOCKS]:
+        raise DataError("unknown block", where="describe_pictures", found=unknown[0], expected=", ".join(BLOCKS))
+    patches = _dictionary(_grey(images), seed) if "texture" in blocks and len(images) else None
+    makers = {"colour": _colour, "edges": _edges, "texture": lambda x: _texture(_grey(x), patches), "layout": _layout}
     columns = []
     for block in blocks:
         # Chunks keep the memory flat; 64 pictures of 48 x 48 need about 40 MB at the worst place.
-        parts = [makers[block](images[k : k + 64].astype(np.float64) / 255.0) for k in range(0, len(images), 64)]
+        parts = [makers[block](images[k : k + 64] / 255.0) for k in range(0, len(images), 64)]
         table = np.concatenate(parts) if parts else np.zeros((0, 1))
         spread = table.std(axis=0)
         table = (table - table.mean(axis=0)) / np.where(spread > 1e-9, spread, 1.0)
-        columns.append(table / np.sqrt(max(1, (spread > 1e-9).sum())))
+        columns.append(BLOCKS[block] * table / np.sqrt(max(1, (spread > 1e-9).sum())))
     return np.concatenate(columns, axis=1)
+
+
+def _grey(images: np.ndarray) -> np.ndarray:
+    """Brightness in 0..1 of uint8 pictures, or of pictures that are in 0..1 already."""
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    return (0.299 * images[..., 0] + 0.587 * images[..., 1] + 0.114 * images[..., 2]) / scale
 
 
 def _hsv(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -109,23 +118,40 @@ def _cells(x: np.ndarray, k: int) -> np.ndarray:
 
 
 def _edges(x: np.ndarray) -> np.ndarray:
-    grey = x @ np.array([0.299, 0.587, 0.114])
+    grey = _grey(x)
     dy, dx = np.gradient(grey, axis=(1, 2))
     size = np.sqrt(dx * dx + dy * dy)
     angle = (np.arctan2(dy, dx) / np.pi) % 1.0  # an edge has no direction, only an orientation
     return np.sqrt(_cells(_soft_bins(angle, ORIENTATIONS, True) * size[..., None], CELLS))
 
 
-def _texture(x: np.ndarray, seed: int) -> np.ndarray:
+def _texture(grey: np.ndarray, patches: np.ndarray) -> np.ndarray:
+    """How often each patch of the dictionary occurs in the middle of (n, H, W) pictures: root of the mean rectified match."""
+    match = np.maximum(_windows(_middle(grey)) @ patches.T - MATCH_THRESHOLD, 0.0)
+    return np.sqrt(match.mean(axis=(1, 2)))
+
+
+def _dictionary(grey: np.ndarray, seed: int) -> np.ndarray:
+    """Cut (PATCHES, PATCH_SIZE ** 2) normalised patches from random places of the pictures."""
     rng = np.random.Generator(np.random.PCG64(seed))
-    filters = rng.standard_normal((FILTERS, FILTER_SIZE * FILTER_SIZE * 3))
-    filters -= filters.mean(axis=1, keepdims=True)
-    filters /= np.sqrt((filters**2).sum(axis=1, keepdims=True))
-    windows = sliding_window_view(x, (FILTER_SIZE, FILTER_SIZE), axis=(1, 2))[:, ::2, ::2]
-    answers = windows.reshape(*windows.shape[:3], -1) @ filters.T
-    height, width = answers.shape[1:3]
-    middle = np.maximum(answers[:, height // 4 : -(height // 4), width // 4 : -(width // 4)], 0.0)
-    return np.concatenate([middle.mean(axis=(1, 2)), middle.std(axis=(1, 2))], axis=1)
+    middle = _middle(grey)
+    sizes = (len(middle), middle.shape[1] - PATCH_SIZE + 1, middle.shape[2] - PATCH_SIZE + 1)
+    places = (rng.random((PATCHES, 3)) * sizes).astype(np.int64)
+    return np.stack([_windows(middle[n : n + 1, y : y + PATCH_SIZE, x : x + PATCH_SIZE])[0, 0, 0] for n, y, x in places])
+
+
+def _middle(grey: np.ndarray) -> np.ndarray:
+    """Cut the frame off, where only the backdrop is."""
+    height, width = grey.shape[1:]
+    return grey[:, height // 5 : height - height // 7, width // 5 : width - width // 7]
+
+
+def _windows(grey: np.ndarray) -> np.ndarray:
+    """All windows of (n, H, W) pictures as (n, H', W', PATCH_SIZE ** 2), each with mean 0 and, unless nearly flat, length 1."""
+    windows = sliding_window_view(grey, (PATCH_SIZE, PATCH_SIZE), axis=(1, 2))
+    windows = windows.reshape(*windows.shape[:3], -1)
+    windows = windows - windows.mean(axis=-1, keepdims=True)
+    return windows / np.sqrt((windows**2).sum(axis=-1, keepdims=True) + 0.002 * PATCH_SIZE**2)
 
 
 def _layout(x: np.ndarray) -> np.ndarray:
@@ -141,14 +167,14 @@ def fix_signs(components: np.ndarray) -> np.ndarray:
 def picture_features(images: np.ndarray, missing: np.ndarray | None = None, dim: int = 64, seed: int = 0) -> np.ndarray:
     """Describe pictures and keep the ``dim`` directions in which they differ most (PCA).
 
-    The table is divided by one number, so that a row has root-mean-square entry 1 on average; directions keep their unequal
-    spread, as the output of a real encoder would.
+    The table is divided by one number, so that its root-mean-square entry is 1. Rows are *not* normalised and directions keep
+    their unequal spread: like the raw output of a vision encoder, it is far longer (8 for 64 dimensions) than a text vector.
 
     Args:
         images: (n, H, W, 3) uint8.
         missing: (n,) bool; these rows are left out of the fit and are zero.
         dim: dimension wanted; smaller if there are fewer pictures or descriptors.
-        seed: of the random texture filters.
+        seed: of the random texture patches.
 
     Returns:
         (n, dim) float32.
@@ -162,11 +188,13 @@ def picture_features(images: np.ndarray, missing: np.ndarray | None = None, dim:
     described = describe_pictures(np.asarray(images)[kept], seed=seed)
     pca = PCA(n_components=min(dim, *described.shape), svd_solver="full")
     table = pca.fit_transform(described) * fix_signs(pca.components_)
-    return _filled(table, kept)
+    return _filled(table / max(np.sqrt((table**2).mean()), 1e-12), kept)
 
 
 def text_features(texts: Sequence[str], missing: np.ndarray | None = None, dim: int = 64) -> np.ndarray:
-    """Weigh words by TF-IDF and keep the ``dim`` strongest directions (SVD), scaled like :func:`picture_features`.
+    """Weigh words by TF-IDF and keep the ``dim`` strongest directions (SVD).
+
+    Rows are shorter than 1: TF-IDF rows have length 1, and the SVD keeps a part of it.
 
     Args:
         texts: n strings; words are runs of two or more letters, case is ignored, words that occur once are dropped.
@@ -207,5 +235,5 @@ def _kept(missing: np.ndarray | None, n: int, what: str) -> np.ndarray:
 
 def _filled(table: np.ndarray, kept: np.ndarray) -> np.ndarray:
     filled = np.zeros((len(kept), table.shape[1]), dtype=np.float32)
-    filled[kept] = table / max(np.sqrt((table**2).mean()), 1e-12)
+    filled[kept] = table
     return filled

@@ -17,6 +17,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -150,8 +151,9 @@ def pattern_mask(pattern: str, x: Array, y: Array) -> Array:
     if pattern == "zigzag":
         return edge(wave(y + 0.9 * wave(x, 0.32), 0.32) - 0.075)
     if pattern == "stars":
-        u, v = wave(x, 0.44), wave(y - 0.1, 0.44)
-        return edge(np.sqrt(u) + np.sqrt(v) - 0.47) * (u + v < 0.3)
+        row = np.floor((y - 0.05) / 0.31 + 0.5)
+        u, v = wave(x + 0.155 * (row - 2 * np.floor(row / 2)), 0.31), wave(y - 0.05, 0.31)
+        return edge(0.5 * (np.sqrt(u) + np.sqrt(v) - 0.43))
     return np.zeros(x.shape)
 
 
@@ -188,7 +190,7 @@ class Painter:
         side = -1.0 if flip < 0.5 else 1.0
         slope = (tilt - 0.5) * 0.26  # a shear-free small rotation by a rational tangent: no trigonometry, same bytes everywhere
         norm = 1.0 / float(np.sqrt(1.0 + slope * slope))
-        scale = 0.84 + 0.22 * size
+        scale = 0.88 + 0.20 * size
         x0, y0 = (self.px - (shift - 0.5) * 0.2) / scale, (self.py - 0.03) / scale
         self.x = (x0 * norm + y0 * slope * norm) * side
         self.y = y0 * norm - x0 * slope * norm
@@ -203,8 +205,8 @@ class Painter:
     # -- backdrop: nuisance, it says nothing about taste
     def _backdrop(self, look: Look) -> Array:
         kind, hue, bright, _ = look.backdrop
-        wall = np.array(colorsys.hsv_to_rgb(hue, 0.06 + 0.28 * bright, 0.97 - 0.22 * bright))
-        floor = np.array(colorsys.hsv_to_rgb((hue + 0.09) % 1.0, 0.16 + 0.30 * (1 - bright), 0.80 - 0.25 * bright))
+        wall = np.array(colorsys.hsv_to_rgb(hue, 0.04 + 0.20 * bright, 0.98 - 0.16 * bright))
+        floor = np.array(colorsys.hsv_to_rgb((hue + 0.09) % 1.0, 0.12 + 0.22 * (1 - bright), 0.84 - 0.22 * bright))
         rgb = np.broadcast_to(wall, (*self.px.shape, 3)).copy()
         kind = int(kind * BACKDROPS)
         if kind == 1:  # a table
@@ -262,6 +264,14 @@ class Painter:
         """Paint a part nearly white, or only a glow of it."""
         self._blend(self._coverage(d) * strength, np.array([1.0, 0.98, 0.92]))
 
+    def white(self, d: Array) -> None:
+        """Paint a nearly white part with an outline."""
+        self._paint(d, np.array([0.99, 0.96, 0.90]), 0.03)
+
+    def skin(self, d: Array) -> None:
+        """Paint a face."""
+        self._paint(d, np.array([0.94, 0.72, 0.58]), 0.025)
+
     def wood(self, d: Array) -> None:
         """Paint a wooden part."""
         self._paint(d, np.array([0.68, 0.49, 0.31]), 0.03)
@@ -304,7 +314,7 @@ def _rug(p: Painter) -> None:
 
 def _mug(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
-    w, h = 0.38 + 0.10 * a, 0.42 + 0.10 * b
+    w, h = 0.46 + 0.10 * a, 0.46 + 0.10 * b
     p.shadow(0, 0.16 + h, 0.55)
     p.trim(ring(x, y, w + 0.03, 0.15, 0.23, 0.065))
     p.body(box(x, y, -0.05, 0.15, w, h, 0.10 + 0.08 * c))
@@ -317,7 +327,7 @@ def _kite(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
     w, low = 0.50 + 0.14 * a, 0.28 + 0.12 * b
     tail = [(0.0, low), (0.16, 0.52), (-0.04, 0.68), (0.14, 0.92)]
-    p.dark(union(*(line(x, y, *s, *t, 0.018) for s, t in zip(tail, tail[1:]))))
+    p.dark(union(*(line(x, y, *s, *t, 0.018) for s, t in pairwise(tail))))
     for tx, ty in tail[1:]:
         p.accent(
             union(
@@ -426,9 +436,9 @@ def _guitar(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
     p.wood(box(x, y, 0, -0.42, 0.065, 0.40))
     p.trim(polygon(x, y, (-0.10, -0.96), (0.10, -0.96), (0.07, -0.72), (-0.07, -0.72), r=0.03))
-    low, high = 0.40 + 0.06 * a, 0.29 + 0.06 * b
-    p.body(union(circle(x, y, 0, 0.47, low), circle(x, y, 0, 0.02, high), box(x, y, 0, 0.20, high - 0.06, 0.22)))
-    p.dark(circle(x, y, 0, 0.14, 0.12 + 0.03 * c))
+    low, high = 0.46 + 0.06 * a, 0.34 + 0.06 * b
+    p.body(union(circle(x, y, 0, 0.44, low), circle(x, y, 0, 0.02, high), box(x, y, 0, 0.20, high - 0.06, 0.22)))
+    p.dark(circle(x, y, 0, 0.14, 0.11 + 0.03 * c))
     p.dark(box(x, y, 0, 0.58, 0.17, 0.045))
     p.light(union(line(x, y, -0.025, -0.8, -0.025, 0.56, 0.008), line(x, y, 0.025, -0.8, 0.025, 0.56, 0.008)), 0.8)
 
@@ -480,20 +490,21 @@ def _lantern(p: Painter) -> None:
 
 def _gnome(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
-    p.shadow(0, 0.82, 0.6)
-    p.trim(box(x, y, 0, 0.52, 0.46 + 0.08 * a, 0.32, 0.24))
+    p.shadow(0, 0.84, 0.6)
     p.dark(union(ellipse(x, y, -0.22, 0.82, 0.20, 0.09), ellipse(x, y, 0.22, 0.82, 0.20, 0.09)))
-    p.light(polygon(x, y, (-0.38, 0.04), (0.38, 0.04), (0.0, 0.62 + 0.12 * c), r=0.06))
-    p._paint(box(x, y, 0, 0.02, 0.30, 0.13, 0.12), np.array([0.94, 0.74, 0.60]), 0.0)
-    p._paint(circle(x, y, 0, 0.10, 0.11), np.array([0.90, 0.58, 0.48]), 0.02)
-    p.body(polygon(x, y, (-0.46, -0.02), (0.46, -0.02), (0.10 + 0.24 * b, -0.88), r=0.05))
+    p.trim(box(x, y, 0, 0.52, 0.44 + 0.08 * a, 0.30, 0.24))
+    p.white(polygon(x, y, (-0.34, 0.06), (0.34, 0.06), (0.22, 0.44), (0.0, 0.64 + 0.1 * c), (-0.22, 0.44), r=0.05))
+    p.skin(box(x, y, 0, 0.03, 0.31, 0.12, 0.11))
+    p.dark(union(circle(x, y, -0.15, 0.04, 0.04), circle(x, y, 0.15, 0.04, 0.04)))
+    p.body(polygon(x, y, (-0.44, -0.10), (0.44, -0.10), (0.10 + 0.24 * b, -0.88), r=0.06))
+    p.skin(circle(x, y, 0, 0.13, 0.09))
 
 
 def _toadstool(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
     w = 0.62 + 0.12 * a
     p.shadow(0, 0.78, 0.55)
-    p.light(polygon(x, y, (-0.20, 0.0), (0.20, 0.0), (0.28 + 0.08 * c, 0.74), (-0.28 - 0.08 * c, 0.74), r=0.05))
+    p.white(polygon(x, y, (-0.20, 0.0), (0.20, 0.0), (0.28 + 0.08 * c, 0.74), (-0.28 - 0.08 * c, 0.74), r=0.05))
     p.trim(ellipse(x, y, 0, 0.05, w - 0.12, 0.11))
     p.body(both(ellipse(x, y, 0, 0.06, w, 0.74 + 0.10 * b), y - 0.04))
     p.leaf(
@@ -503,7 +514,7 @@ def _toadstool(p: Painter) -> None:
 
 def _bowl(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
-    w, h = 0.66 + 0.12 * a, 0.52 + 0.14 * b
+    w, h = 0.70 + 0.10 * a, 0.60 + 0.12 * b
     p.shadow(0, 0.10 + h, 0.6)
     p.trim(box(x, y, 0, 0.06 + h, 0.26, 0.08, 0.03))
     for cx, cy in ((-0.28, -0.10), (0.28, -0.10), (0.0, -0.20)):
@@ -514,17 +525,17 @@ def _bowl(p: Painter) -> None:
 
 def _pan(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
-    r = 0.46 + 0.08 * a
+    r = 0.50 + 0.08 * a
     p.wood(line(x, y, 0.1, -0.1, 0.80 + 0.04 * b, -0.80 - 0.04 * b, 0.085))
     p.trim(circle(x, y, -0.20, 0.22, r + 0.10))
     p.body(circle(x, y, -0.20, 0.22, r))
-    p.light(ellipse(x, y, -0.16, 0.26, 0.25 + 0.06 * c, 0.20))
+    p.white(ellipse(x, y, -0.16, 0.26, 0.25 + 0.06 * c, 0.20))
     p._paint(circle(x, y, -0.13, 0.25, 0.10), np.array([0.98, 0.76, 0.22]), 0.0)
 
 
 def _bottle(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
-    w, neck = 0.27 + 0.09 * a, -0.16 - 0.14 * b
+    w, neck = 0.33 + 0.09 * a, -0.16 - 0.14 * b
     p.shadow(0, 0.86, 0.4)
     p.body(
         union(
@@ -534,7 +545,7 @@ def _bottle(p: Painter) -> None:
         )
     )
     p.wood(box(x, y, 0, -0.84, 0.10, 0.10, 0.02))
-    p.light(box(x, y, 0, 0.36, w - 0.01, 0.14 + 0.06 * c))
+    p.white(box(x, y, 0, 0.36, w - 0.01, 0.14 + 0.06 * c))
     p.dark(union(line(x, y, -0.13, 0.32, 0.13, 0.32, 0.02), line(x, y, -0.09, 0.42, 0.09, 0.42, 0.02)))
 
 
@@ -564,12 +575,12 @@ def _apron(p: Painter) -> None:
 
 def _jar(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
-    w, h = 0.40 + 0.10 * a, 0.46 + 0.06 * b
+    w, h = 0.48 + 0.10 * a, 0.48 + 0.06 * b
     p.shadow(0, 0.24 + h, 0.5)
     p.body(box(x, y, 0, 0.22, w, h, 0.16))
     p.wood(box(x, y, 0, -h + 0.12, w - 0.07, 0.11, 0.05))
     p.accent(circle(x, y, 0, -h - 0.04, 0.09))
-    p.light(polygon(x, y, (0, 0.36), (-0.17, 0.18), (-0.09, 0.08), (0, 0.15), (0.09, 0.08), (0.17, 0.18), r=0.03 + 0.03 * c))
+    p.white(polygon(x, y, (0, 0.36), (-0.17, 0.18), (-0.09, 0.08), (0, 0.15), (0.09, 0.08), (0.17, 0.18), r=0.03 + 0.03 * c))
 
 
 def _robot(p: Painter) -> None:
@@ -600,7 +611,7 @@ def _boat(p: Painter) -> None:
 
 def _rocket(p: Painter) -> None:
     x, y, (a, b, c, _) = p.x, p.y, p.v
-    w = 0.27 + 0.07 * a
+    w = 0.33 + 0.07 * a
     p._paint(polygon(x, y, (-0.15, 0.56), (0.15, 0.56), (0.0, 0.96)), np.array([0.99, 0.74, 0.26]), 0.02)
     fin = 0.26 + 0.10 * b
     p.trim(
