@@ -10,6 +10,7 @@ import io
 import json
 import os
 import pickle
+import random
 import struct
 import zipfile
 import zlib
@@ -605,6 +606,43 @@ def test_broken_input_is_refused_with_one_clear_sentence(name: str, folder: Path
 def test_the_cases_are_many_and_say_different_things(tmp_path: Path) -> None:
     assert len(CASES) >= 30
     assert len({case.says for case in CASES.values()}) == len(CASES)
+
+
+def mutated(content: bytes, rng: random.Random) -> bytes:
+    """Return ``content`` with one to three small accidents."""
+    inserts = [b"\n", b"\t", b",", b'"', b"-", b"nan", b"1e999", b":", b" ", b"null", b"[]", b"{}", b"\r", b"\xff"]
+    result = bytearray(content)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(result) + 1)
+        match rng.randrange(4):
+            case 0:
+                result[at : at + 1] = bytes([rng.randrange(256)])
+            case 1:
+                result[at:at] = rng.choice(inserts)
+            case 2:
+                del result[at : at + rng.randint(1, 8)]
+            case 3:
+                result[at : at + 1] = bytes([rng.choice(b"0123456789\t\n ,")])
+    return bytes(result)
+
+
+@pytest.mark.parametrize("good", GOOD)
+def test_random_accidents_end_in_a_data_set_or_in_one_sentence(good: str, folder: Path) -> None:
+    GOOD[good](folder)
+    rng = random.Random(good)
+    originals = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    options = {"encoder": None, "image_encoder": None} if good == "raw" else {}
+    refused = 0
+    for _ in range(120):
+        path = rng.choice(list(originals))
+        path.write_bytes(mutated(originals[path], rng))
+        try:
+            readers.open_path(folder, **options)
+        except InputError as error:
+            one_sentence(error)
+            refused += 1
+        path.write_bytes(originals[path])
+    assert refused > 40  # the accidents do bite
 
 
 # -- what needs no data set -----------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from PIL import Image
 
 from mmrec_teach.data import Dataset, Interactions, describe, load, readers
 from mmrec_teach.data.readers import images, items
-from mmrec_teach.errors import OptionError
 
 
 def pairs(part: Interactions) -> set[tuple[int, int]]:
@@ -303,11 +302,9 @@ def test_the_first_category(column: str, values: list[str], expected: list[str])
 
 # -- describe -------------------------------------------------------------------------------------------------------------
 def described(argv: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    import argparse
+    from mmrec_teach.cli import main
 
-    parser = argparse.ArgumentParser()
-    describe.add_describe_arguments(parser)
-    assert describe.describe_command(parser.parse_args(argv)) == 0
+    assert main(["data", "describe", *argv]) == 0
     return capsys.readouterr().out
 
 
@@ -338,9 +335,19 @@ def test_describe_prints_tables_and_the_long_tail(folder: Path, capsys: pytest.C
     assert "Long tail" not in described([str(folder), "--no-plot"], capsys)
 
 
-def test_describe_refuses_half_a_mapping(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(OptionError, match=r"--column: not a column mapping .found 'user', expected ROLE=NAME"):
-        described([str(folder), "--column", "user"], capsys)
+def test_describe_says_what_is_wrong_and_ends_with_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from mmrec_teach.cli import main
+
+    assert main(["data", "describe", str(folder), "--column", "user"]) == 2
+    assert (
+        capsys.readouterr().err
+        == "--column: not a column mapping (found 'user', expected ROLE=NAME, for example user=reader).\n"
+    )
+    assert main(["data", "describe", str(folder)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.count("\n") == 1
+    assert "no interactions found" in captured.err
+    assert not captured.out
 
 
 def test_describe_the_bazaar(capsys: pytest.CaptureFixture[str], bazaar: Dataset) -> None:

@@ -205,24 +205,6 @@ def long_tail_html(data: Dataset) -> str:
 
 
 # -- command line -----------------------------------------------------------------------------------------------------
-def add_describe_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``mmrec-teach data describe`` to ``parser``."""
-    parser.add_argument("source", help='"bazaar", or the path of a data set')
-    parser.add_argument("--format", help="mmrec, atomic or raw (default: told from the files)")
-    parser.add_argument("--split", help="random, leave-one-out, user-time or global-time (default: the source's own)")
-    parser.add_argument("--seed", type=int, help="of a random split")
-    parser.add_argument("--rating-threshold", type=float, metavar="R", help="keep ratings of at least R (atomic, raw)")
-    parser.add_argument(
-        "--k-core", type=int, metavar="K", help="keep users and items with at least K interactions (atomic, raw)"
-    )
-    parser.add_argument(
-        "--column", action="append", default=[], metavar="ROLE=NAME", help="which column is what, for example user=reader (raw)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
-    parser.add_argument("--no-plot", action="store_true", help="leave the long-tail plot out")
-    parser.add_argument("--html", metavar="FILE", help="also write the long tail as a self-contained interactive page")
-
-
 def options_from(args: argparse.Namespace) -> dict[str, Any]:
     """Return the reader options among ``args``: only those that were given."""
     options = {
