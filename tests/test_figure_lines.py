@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
 from mmrec_teach.errors import InputError
@@ -11,7 +12,7 @@ from mmrec_teach.views import figures
 def test_lines_draws_each_series_and_says_so():
     figure = figures.lines(
         [1, 10, 100],
-        {"a": [1.0, 2.0, 3.0], "b": [3.0, 2.0, 0.5]},
+        {"a": [1.0, 2.0, 3.0], "b": pd.Series([3.0, 2.0, 0.5], index=[1, 10, 100])},
         x_title="λ",
         y_title="recall",
         title="b falls",

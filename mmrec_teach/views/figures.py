@@ -286,7 +286,7 @@ def map_traces(
     traces = []
     for g, (label, rows) in enumerate(groups(color_by, kind, n)):
         colour, symbol = palette.style(g)
-        marker: dict[str, Any] = {"size": size, "opacity": 0.85, "line": {"width": 0.6, "color": "white"}}
+        marker: dict[str, Any] = {"size": size, "opacity": 0.85, "line": {"width": 0.5, "color": "rgba(31,41,51,0.45)"}}
         if kind == "popularity" and color_by is not None:
             values = popularity_classes(np.asarray(color_by)[rows])
             top = max(math.ceil(values.max(initial=0)), 1)
@@ -460,7 +460,13 @@ def id_content_map(
             name=label,
             text=names,
             hovertemplate="%{text}<extra>" + label + "</extra>",
-            marker={"color": colour, "symbol": symbol, "size": 7, "opacity": 0.85, "line": {"width": 0.6, "color": "white"}},
+            marker={
+                "color": colour,
+                "symbol": symbol,
+                "size": 7,
+                "opacity": 0.85,
+                "line": {"width": 0.5, "color": "rgba(31,41,51,0.45)"},
+            },
         )
     both = np.concatenate([id_xy, content_xy]) if n else np.zeros((0, 2), np.float32)
     spread = float(np.linalg.norm(both - both.mean(0), axis=1).mean()) if n else 0.0
@@ -541,7 +547,7 @@ def frequency_bars(
                 found=repr(metric),
                 expected=", ".join(map(str, rows.columns)),
             )
-        label_column = next((c for c in ("group", "bucket", "frequency", "range") if c in rows.columns), None)
+        label_column = next((c for c in ("bucket", "group") if c in rows.columns), None)
         labels = [str(v) for v in (rows[label_column] if label_column else rows.index)]
         values = rows[metric].to_numpy(dtype=float)
         low[model] = values[0] if len(values) else float("nan")
@@ -763,13 +769,14 @@ def lines(
     if log_x and any(v <= 0 for v in positions):
         raise InputError("a log scale has no place for it", where="lines x", found=min(positions), expected="positive numbers")
     figure = go.Figure()
+    series = {name: [float(v) for v in values] for name, values in series.items()}
     for n, (name, values) in enumerate(series.items()):
         if len(values) != len(positions):
             raise InputError("a line of another length", where=name, found=len(values), expected=str(len(positions)))
         colour, symbol = palette.style(n)
         figure.add_scatter(
             x=positions,
-            y=[float(v) for v in values],
+            y=values,
             name=name,
             mode="lines+markers" if markers else "lines",
             line={"color": colour, "width": 3, "dash": palette.dash(n)},
