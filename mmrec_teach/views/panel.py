@@ -177,8 +177,11 @@ class WhatIf:
         """Return a plain figure of the last state, for pages without a kernel.
 
         Where nothing has run yet, one run is made first, and this waits for it.
+
+        Raises:
+            RuntimeError: the last run failed.
         """
-        if not any(run.history for run in self.studio.runs):
+        if self.studio.last is None and not self.studio.busy:
             self.studio.run()
         self.studio.join(picture=False)
         last = self.studio.last

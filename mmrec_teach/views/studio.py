@@ -347,7 +347,7 @@ class Studio:
         self.controls = controls_of(self.factory, self.default_weights, lr, controls)
         self.values: dict[str, Any] = {"lr": lr, "seed": seed}
         self.values |= {c.name: self.fixed.get(c.name, c.default) for c in self.controls}
-        self.values |= {t: w for t, w in self.default_weights.items() if w != 0}
+        self.values |= {t: w for t, w in self.default_weights.items() if w != 0 or t not in self.values}
         self.off = {t for t, w in self.default_weights.items() if w == 0}
         self.mode = mode
         sample = np.random.default_rng(0)
