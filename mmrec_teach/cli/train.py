@@ -179,48 +179,50 @@ def print_table(table: dict[str, Any]) -> None:
     other = f"ndcg@{cut}" if kind != "ndcg" else f"recall@{cut}"
     data = table["data"]
     console = Console(width=None if Console().is_terminal else 118, highlight=False)
-    out = Table(
-        title=f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked", title_justify="left"
-    )
-    out.add_column("model")
-    out.add_column("setting")
+    seeds = max(len(row["seeds"]) for row in table["rows"])
+    size = f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked"
+    out = Table(title=f"{size}, {seeds} seed{'s' * (seeds > 1)}", title_justify="left")
+    out.add_column("model", no_wrap=True)
     for name in (
-        f"valid {metric}",
-        f"test {metric}",
-        "95 % interval",
-        f"test {other}",
-        f"train-mask {metric}",
-        f"coverage@{cut}",
+        f"valid\n{metric}",
+        f"test\n{metric}",
+        "95 %\ninterval",
+        f"test\n{other}",
+        f"cold items\n{metric}",
+        f"train-mask\n{metric}",
     ):
-        out.add_column(name, justify="right")
+        out.add_column(name, justify="right", no_wrap=True)
     for row in table["rows"]:
-        seeds = len(row["seeds"])
-        setting = ", ".join(f"{k}={v}" for k, v in {**row["options"], **row["weights"]}.items()) or "defaults"
         low, high = row["interval"]
+        cold = row["cold"].get(f"recall@{cut}")
         out.add_row(
-            row["model"],
-            setting + (f" ({seeds} seeds)" if seeds > 1 else ""),
+            "\n  ".join([row["model"], *(f"{k}={v}" for k, v in {**row["options"], **row["weights"]}.items())]),
             _cell(row["valid"][metric]),
             _cell(row["test"][metric]),
-            f"{low:.4f} to {high:.4f}",
+            f"{low:.3f}-{high:.3f}",
             _cell(row["test"][other]),
+            "none" if cold is None else _cell(cold),
             _cell(row["test_train_mask"][metric]),
-            f"{row['test'][f'coverage@{cut}']['mean']:.2f}",
         )
     console.print(out)
     console.print(
         "Epochs and settings are chosen on valid. test: train and valid masked; train-mask: only train masked, as in the "
-        "published tables. ± is the standard deviation over seeds; the interval is a bootstrap over users, first seed.",
+        "published tables; cold items: recall of those never seen in training. ± is the standard deviation over seeds; the "
+        "interval is a bootstrap over users, first seed.",
         soft_wrap=False,
         markup=False,
     )
+    if table["pairs"]:
+        console.print(
+            f"Best on valid: {table['pairs'][0]['models'][0]}. On the same test users, in {metric}, it is ahead of",
+            markup=False,
+        )
     for pair in table["pairs"]:
         console.print(
-            f"{pair['models'][0]} - {pair['models'][1]}: {pair['difference']:+.4f} {metric} on the same users, "
-            f"95 % interval {pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.2g}",
+            f"  {pair['models'][1]} by {pair['difference']:+.4f} ({pair['low']:+.4f} to {pair['high']:+.4f}, p = {pair['p_value']:.2g})",
             markup=False,
         )
 
 
 def _cell(value: dict[str, Any]) -> str:
-    return f"{value['mean']:.4f}" + (f" ± {value['std']:.4f}" if value["std"] is not None else "")
+    return f"{value['mean']:.4f}" + (f" ±{value['std']:.3f}" if value["std"] is not None else "")
