@@ -56,6 +56,21 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) >= 1e-3 else f"{value:.1e}"
 
 
+def _pattern(position: int) -> dict[str, Any]:
+    """The hatching of bar series number ``position``: a second sign beside its colour."""
+    shape = ("", "/", ".", "x", "\\", "-", "|", "+")[position % 8]
+    return (
+        {"shape": shape, "bgcolor": palette.style(position)[0], "fgcolor": "rgba(255,255,255,0.75)", "solidity": 0.2}
+        if shape
+        else {}
+    )
+
+
+def _map_axis(method: str, line: str) -> str:
+    """The title under a map: the axis, and below it how honest the picture is."""
+    return f"{method} 1 (no unit)" + (f'<br><span style="font-size:12.5px">{line}</span>' if line else "")
+
+
 def _finish(figure: go.Figure, title: str, alt: str, height: int = 420, **layout: Any) -> go.Figure:
     lines = wrapped(title, 90)
     figure.update_layout(
@@ -179,7 +194,6 @@ def metric_bars(table: pd.DataFrame, *, title: str | None = None) -> go.Figure:
     has_interval = {"low", "high"} <= set(table.columns)
     models, metrics = list(dict.fromkeys(table["model"])), list(dict.fromkeys(table["metric"]))
     figure = go.Figure()
-    patterns = ("", "/", ".", "x", "\\", "-", "|", "+")
     for n, model in enumerate(models):
         rows = table[table["model"] == model].set_index("metric").reindex(metrics)
         error = None
@@ -197,15 +211,20 @@ def metric_bars(table: pd.DataFrame, *, title: str | None = None) -> go.Figure:
             y=rows["mean"].tolist(),
             name=str(model),
             error_y=error,
-            marker={
-                "color": palette.style(n)[0],
-                "pattern": {"shape": patterns[n % len(patterns)], "fgcolor": "white", "solidity": 0.25},
-            },
+            offsetgroup=str(n),
+            marker={"color": palette.style(n)[0], "pattern": _pattern(n)},
+        )
+        # the numbers stand above the intervals: a bar of no height that begins where the interval ends
+        figure.add_bar(
+            x=[str(m) for m in metrics],
+            y=[0.0] * len(metrics),
+            base=rows["high" if has_interval else "mean"].fillna(rows["mean"]).tolist(),
+            offsetgroup=str(n),
             text=[f"{v:.3f}" if pd.notna(v) else "" for v in rows["mean"]],
-            textposition="outside" if not has_interval else "inside",
-            insidetextanchor="start",
-            textangle=0,
+            textposition="outside",
             cliponaxis=False,
+            showlegend=False,
+            hoverinfo="skip",
         )
     first = table[table["metric"] == metrics[0]].sort_values("mean", ascending=False, kind="stable")
     lead = first.iloc[0]
@@ -375,7 +394,7 @@ def embedding_map(
         raise InputError("a map needs two coordinates", where="xy", found=f"shape {xy.shape}", expected="(n, 2)")
     kind = "none" if color_by is None else kind
     figure = go.Figure(map_traces(xy, color_by, kind, hover))
-    line = honesty(method, kept, **dict(measured or {}))
+    line = honesty("", kept, **dict(measured or {}))
     by = {"category": "by category", "popularity": "by popularity", "cold": "cold against warm", "none": ""}[kind]
     takeaway = title or f"{len(xy):,} {name} {by}".strip()
     alt = f"{method} map of {len(xy):,} {name}"
@@ -394,7 +413,7 @@ def embedding_map(
     alt += f"; the picture keeps {kept:.0%} of neighbours." if kept is not None else "."
     ranges = map_range(xy)
     figure.update_xaxes(
-        title=f"{method} 1 (no unit)<br><sup>{line}</sup>" if line else f"{method} 1 (no unit)",
+        title=_map_axis(method, line),
         range=ranges[0],
         showticklabels=False,
         ticks="",
@@ -473,11 +492,9 @@ def id_content_map(
     gap = float(np.linalg.norm(id_xy - content_xy, axis=1).mean()) if n else 0.0
     ratio = gap / spread if spread > 0 else 0.0
     takeaway = f"An item's ID and content lie {ratio:.2f} of the picture's spread apart"
-    line = honesty(method, kept)
+    line = honesty("", kept)
     ranges = map_range(both)
-    figure.update_xaxes(
-        title=f"{method} 1 (no unit)<br><sup>{line}</sup>", range=ranges[0], showticklabels=False, ticks="", showgrid=False
-    )
+    figure.update_xaxes(title=_map_axis(method, line), range=ranges[0], showticklabels=False, ticks="", showgrid=False)
     figure.update_yaxes(
         title=f"{method} 2 (no unit)", range=ranges[1], scaleanchor="x", showticklabels=False, ticks="", showgrid=False
     )
@@ -537,7 +554,6 @@ def frequency_bars(
     """
     tables = dict(table) if isinstance(table, Mapping) else {"": table}
     figure, low = go.Figure(), {}
-    patterns = ("", "/", ".", "x", "\\", "-", "|", "+")
     labels: list[str] = []
     for n, (model, rows) in enumerate(tables.items()):
         if metric not in rows.columns:
@@ -561,7 +577,7 @@ def frequency_bars(
             cliponaxis=False,
             marker={
                 "color": palette.style(n)[0],
-                "pattern": {"shape": patterns[n % len(patterns)], "fgcolor": "white", "solidity": 0.25},
+                "pattern": _pattern(n),
             },
         )
     if labels:
@@ -670,7 +686,7 @@ def contact_sheet(
         raise InputError("one mark per picture is needed", where="contact_sheet", found=len(marks), expected=str(n))
     columns = max(1, min(columns, n or 1))
     rows = max(1, math.ceil(n / columns))
-    caption_lines = 3 if any(names) else 0
+    caption_lines = max((min(3, len(textwrap.wrap("✓ " + name, 20))) for name in names if name), default=0)
     row_height = 1 + 0.13 * caption_lines + 0.06
     figure = go.Figure()
     centres_x, centres_y = [], []

@@ -687,7 +687,7 @@ def static_figure(studio: Studio) -> go.Figure:
         ranges = figures.map_range(picture.xy)
         hidden = {"showticklabels": False, "ticks": "", "showgrid": False}
         figure.update_xaxes(
-            title=f"{picture.method} 1 (no unit)<br><sup>{figures.honesty('', picture.kept)}</sup>",
+            title=figures._map_axis(picture.method, figures.honesty("", picture.kept)),
             range=ranges[0],
             row=1,
             col=column,
@@ -697,7 +697,9 @@ def static_figure(studio: Studio) -> go.Figure:
     label = f"{studio.name} on {studio.data.name}"
     if last is not None and last.value is not None:
         label += f": {studio.metric} {last.value:.3f} after {last.epoch} epochs"
-    return figures._finish(figure, label, studio.sentence(), 440, legend={"orientation": "h", "y": -0.22, "x": 0})
+    figures._finish(figure, label, studio.sentence(), 460, legend={"orientation": "h", "y": -0.22, "x": 0})
+    figure.update_layout(title={"pad": {"b": 40}}, margin={"t": 104})  # above the maps' own titles
+    return figure
 
 
 def whatif(
