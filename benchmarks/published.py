@@ -26,7 +26,8 @@ HERE = Path(__file__).resolve().parent
 STUDIES = {
     "bazaar": (
         "bazaar",
-        "--models random,popularity,item-knn,bpr,vbpr,lightgcn,oracle --grid l2=0.001,0.01,0.1 --seeds 3 --lr 0.005 --batch-size 1024",
+        "--models random,popularity,item-knn,bpr,vbpr,lightgcn,oracle "
+        "--grid l2=0.001,0.01,0.1 --grid scaling=raw,unit --seeds 3 --lr 0.005 --batch-size 1024",
     ),
     # published Recall@20 on this split, only train masked: BPR .0575, LightGCN .0754
     "baby": ("amazon-baby", "--models popularity,item-knn,bpr,lightgcn --grid l2=0.001,0.01,0.1"),
