@@ -65,6 +65,9 @@ def main() -> None:
         f"(median of {args.refits}, {1000 * min(times):.0f} to {1000 * max(times):.0f} ms; "
         f"a point moves {statistics.mean(moves):.1%} of the picture's width)"
     )
+    fresh = Projector()
+    fresh.fit(x)
+    print(f"the last table, fitted anew, keeps {fresh.kept():.1%}")
     print(f"ratio, fit anew / update: {cold / middle:.1f}")
 
 

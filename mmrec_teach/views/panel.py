@@ -413,6 +413,8 @@ class WhatIf:
     def _recolour(self) -> None:
         with _drawing:
             for view, figure in self._maps.items():
+                if not figure.ready:
+                    continue  # it catches up when the page has drawn it
                 last = self.studio.last
                 picture = last.pictures.get(view) if last else None
                 xy = picture.xy if picture else np.zeros((len(self.studio.rows[side(view)]), 2), np.float32)
@@ -599,6 +601,8 @@ class WhatIf:
 
     def _catch_up(self) -> None:
         """A figure has just been drawn in the page: show it what it missed."""
+        if self._colour.index:
+            self._recolour()
         last = self.studio.last
         if last is None:
             return

@@ -238,6 +238,22 @@ def _compile() -> None:
         _warm_up_error = error
 
 
+@contextmanager
+def _torch_threads_kept() -> Iterator[None]:
+    """Leave torch's number of threads as it is.
+
+    numba's first call launches its own pool, and where both share one OpenMP library that resets the number for torch too:
+    training small tables after the first picture would then run with threads that mostly wait for each other.
+    """
+    torch = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch else 0
+    try:
+        yield
+    finally:
+        if torch and torch.get_num_threads() != threads:
+            torch.set_num_threads(threads)
+
+
 _curves: dict[float, tuple[float, float]] = {}
 
 
@@ -248,7 +264,7 @@ def _layout(x, start, n_neighbors: int, min_dist: float, epochs: int, seed: int,
     ``fit(init=...)`` would stretch each axis to 0..10 and thereby move every point of the last picture.
     """
     neighbours, distances = nearest(x, n_neighbors - 1, metric)
-    with _umap_lock:
+    with _umap_lock, _torch_threads_kept():
         import numba
         from umap.layouts import optimize_layout_euclidean
         from umap.umap_ import find_ab_params, fuzzy_simplicial_set, make_epochs_per_sample
