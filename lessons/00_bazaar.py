@@ -303,19 +303,24 @@ def judge(model, data, split="test", mask=("train", "valid"), k=20):
     return {"recall@20": recall_at_k(hits, n_relevant, k).mean(), "ndcg@20": ndcg_at_k(hits, n_relevant, k).mean()}
 
 
-baselines = {name: create(name, bazaar) for name in ("random", "popularity", "item-knn", "oracle")}
-yours = pd.DataFrame({name: judge(model, bazaar) for name, model in baselines.items()}).T
-yours.round(4)
-
 # %% [markdown]
 # The package has the same thing: tested, in blocks, so that it also works for a million users.
 
 # %%
+baselines = {name: create(name, bazaar) for name in ("random", "popularity", "item-knn", "oracle")}
 results = {name: evaluate(model, bazaar, "test") for name, model in baselines.items()}
 package = pd.DataFrame({n: {m: e.mean(m) for m in ("recall@20", "ndcg@20")} for n, e in results.items()}).T
+package.round(4)
+
+# %% [markdown]
+# And yours? The four models, judged by your functions:
+
+# %%
+yours = pd.DataFrame({name: judge(model, bazaar) for name, model in baselines.items()}).T
 difference = float((yours - package).abs().to_numpy().max())
 print(f"Largest difference between your numbers and the package's: {difference:.1e}")
 assert difference < 1e-9
+yours.round(4)
 
 # %% [markdown]
 # *Takeaway: you have written a full ranking evaluation. From here on we call the package's `evaluate`.*
@@ -450,7 +455,7 @@ reveal("hardest-split", by_split["item-knn"].idxmin(), "Predicting tomorrow is h
 # The four models stand still. Move the cut-off, the metric, the split and what is hidden. Two things to try:
 #
 # 1. Can you find rules under which popularity looks *twice* as good as in Experiment 1? (The cut-off alone will do.)
-# 2. Precision falls with K while recall rises. Why must it be so?
+# 2. Recall can only rise with K. Precision falls. What does that say about comparing two tables with different K?
 
 # %%
 panel = whatif_protocol(bazaar)
