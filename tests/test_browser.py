@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import psutil
@@ -13,7 +14,7 @@ from tests.lab_driver import browser_page, errors_of, figure_data, open_notebook
 from tests.toy_course import make_course
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(480)]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -103,3 +104,39 @@ def test_a_lesson_in_the_browser(tmp_path):
         assert not any(psutil.pid_exists(pid) for pid in kernels), "a kernel outlived the test"
     finally:
         environment.undo()
+
+
+def test_lesson_00_in_the_browser(tmp_path):
+    """What `make lab` opens: the first lesson runs, nothing pops up, and its what-if slider moves its figure."""
+    mine = tmp_path / "mine"
+    with running_lab(mine, ROOT) as lab, browser_page() as page:
+        open_notebook(page, lab, "00_bazaar.ipynb")
+        assert_quiet(page)
+        blank = run_all(page)
+        assert [error.split("`")[0] for error in errors_of(blank)] in ([], ["NotImplementedError: Write "])
+        assert_quiet(page)
+
+        # the learner comes back with everything solved: the same file names, a fresh page and a fresh kernel
+        for session in lab.get("api/sessions"):
+            lab.get(f"api/sessions/{session['id']}", "DELETE")
+        for suffix in (".ipynb", ".py"):
+            shutil.copyfile(ROOT / "solutions" / f"00_bazaar{suffix}", mine / f"00_bazaar{suffix}")
+        page.goto("about:blank")
+        open_notebook(page, lab, "00_bazaar.ipynb")
+        cells = run_all(page)
+        assert errors_of(cells) == []
+        assert all(cell["count"] for cell in cells if cell["type"] == "code" and cell["source"].strip())
+
+        row = page.locator(".widget-slider").last
+        row.scroll_into_view_if_needed()
+        figure = page.locator(".jp-OutputArea-child", has=page.locator(".widget-slider")).last.locator(".js-plotly-plot").first
+        figure.wait_for()
+        figure.evaluate(
+            "element => new Promise(done => { const look = () => element.data ? done() : setTimeout(look, 50); look(); })"
+        )
+        before = figure_data(figure)
+        row.locator(".noUi-handle").first.focus()
+        page.keyboard.press("ArrowRight")
+        wait_for_change(page, figure, before)
+        assert_quiet(page)
+        assert page.script_errors == []
