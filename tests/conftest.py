@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import mmrec_teach  # noqa: F401 - first of all: says how torch's threads wait
+
+# isort: split
 import numpy as np
 import pytest
 import torch
