@@ -738,13 +738,14 @@ def contact_sheet(
     takeaway = f"{n} product{'s' if n != 1 else ''}" + (f", {absent} without a picture" if absent else "")
     if marks is not None:
         takeaway += f", {int(sum(bool(m) for m in marks))} ticked"
-    figure.update_xaxes(visible=False, range=[-0.04, columns * 1.08 - 0.04])
+    span = max(columns * 1.08, 560 / cell)  # room for the title beside few pictures
+    figure.update_xaxes(visible=False, range=[-0.04, span - 0.04])
     figure.update_yaxes(visible=False, range=[-rows * row_height + 0.02, 0.04], scaleanchor="x")
     listed = "; ".join(t for t in names[:12] if t)
     alt = f"Contact sheet of {takeaway}" + (f": {listed}{' …' if n > 12 else ''}." if listed else ".")
     _finish(figure, title or takeaway, alt, int(rows * row_height * cell + 90))
     figure.update_layout(
-        width=int(columns * 1.08 * cell + 40), margin={"l": 12, "r": 12, "t": 62, "b": 12}, plot_bgcolor=palette.PAPER
+        width=int(span * cell + 40), margin={"l": 12, "r": 12, "t": 62, "b": 12}, plot_bgcolor=palette.PAPER
     )
     return figure
 

@@ -1,0 +1,117 @@
+"""What lesson 00 claims, measured over three seeds: floor and ceiling, what is hidden, how the split is made, who chooses on test."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from mmrec_teach.data import Interactions, load, splits
+from mmrec_teach.evaluation import evaluate
+from mmrec_teach.models import create
+
+pytestmark = pytest.mark.claim
+SEEDS = (0, 1, 2)
+
+
+@pytest.fixture(scope="module", params=SEEDS)
+def shop(request):
+    """The bazaar, split at random with one of three seeds."""
+    return load("bazaar", split="random", seed=request.param)
+
+
+def recall(name: str, data, **settings) -> float:
+    return evaluate(create(name, data), data, "test", ks=(20,), **settings).mean("recall@20")
+
+
+def test_random_popularity_neighbours_oracle_in_this_order(shop):
+    found = {
+        name: evaluate(create(name, shop), shop, "test", ks=(20,)) for name in ("random", "popularity", "item-knn", "oracle")
+    }
+    for metric in ("recall@20", "ndcg@20"):
+        values = [found[name].mean(metric) for name in found]
+        assert all(b > 1.2 * a for a, b in pairwise(values)), (metric, values)
+    times = found["popularity"].mean() / found["random"].mean()
+    assert 2.5 < times < 9, times
+
+
+def test_hiding_less_costs_those_who_know_the_user_most(shop):
+    by_mask = {
+        mask: {name: recall(name, shop, mask=mask) for name in ("popularity", "item-knn", "oracle")}
+        for mask in ((), ("train",), ("train", "valid"))
+    }
+    nothing, train, both = by_mask.values()
+    for name in ("item-knn", "oracle"):
+        assert nothing[name] < 0.93 * both[name], name
+        assert train[name] < both[name], name
+        assert train[name] > 0.95 * both[name], "a small gain, the lesson says"
+    assert nothing["item-knn"] < 0.9 * both["item-knn"]
+    lost = {name: 1 - nothing[name] / both[name] for name in both}
+    assert lost["popularity"] < 0.75 * lost["item-knn"], lost
+
+
+@pytest.fixture(scope="module")
+def exams(bazaar):
+    """The same events split in three ways; the random one with three seeds."""
+    events = Interactions.concatenate(bazaar.train, bazaar.valid, bazaar.test)
+
+    def judged(how: str, seed: int = 0):
+        data = bazaar.with_splits(*splits.make(events, how, seed=seed))
+        return {name: evaluate(create(name, data), data, "test", ks=(20,)) for name in ("item-knn", "oracle")}
+
+    return {("random", seed): judged("random", seed) for seed in SEEDS} | {
+        (how, 0): judged(how) for how in ("user-time", "global-time")
+    }
+
+
+def fair(evaluation, users: np.ndarray) -> float:
+    """Share of these users' warm test items among the first 20."""
+    rows, items = evaluation.relevant
+    counted = np.isin(evaluation.users[rows], users) & (evaluation.item_counts[items] > 0)
+    ranks = evaluation.relevant_ranks[counted]
+    return float(((ranks > 0) & (ranks <= 20)).mean())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_more_future_leaks_the_higher_the_number(exams, seed):
+    order = [exams["random", seed], exams["user-time", 0], exams["global-time", 0]]
+    knn = [found["item-knn"].mean() for found in order]
+    assert knn[0] > 1.03 * knn[1] > 1.03 * 1.1 * knn[2], knn
+    share = [found["item-knn"].mean() / found["oracle"].mean() for found in order]
+    assert share[0] > share[1] > share[2], share
+
+    late = order[2]["item-knn"].users
+    fairly = {name: [fair(found[name], late) for found in order] for name in ("item-knn", "oracle")}
+    assert fairly["item-knn"][0] > fairly["item-knn"][1] > fairly["item-knn"][2], "same users, warm items only"
+    fall = {name: 1 - values[2] / values[0] for name, values in fairly.items()}
+    assert fall["oracle"] < 0.7 * fall["item-knn"], fall
+
+
+def test_people_take_what_they_like_best_early(bazaar):
+    everything = Interactions.concatenate(bazaar.train, bazaar.valid, bazaar.test)
+    order = np.lexsort((everything.timestamps, everything.users))
+    users, items = everything.users[order], everything.items[order]
+    counts = np.bincount(users, minlength=bazaar.n_users)
+    place = (np.arange(len(users)) - np.repeat(np.cumsum(counts) - counts, counts)) / np.maximum(
+        np.repeat(counts, counts) - 1, 1
+    )
+    liking = bazaar.truth.utility[users, items]
+    assert liking[place < 1 / 3].mean() > liking[place > 2 / 3].mean() + 0.1
+
+
+@pytest.mark.parametrize("first_seed", [0, 20, 40])
+def test_choosing_on_test_flatters_even_a_coin(bazaar, first_seed):
+    coins = [create("random", bazaar, seed=first_seed + n) for n in range(20)]
+    on_test = np.array([evaluate(coin, bazaar, "test", ks=(20,)).mean() for coin in coins])
+    assert on_test.max() > 1.08 * on_test.mean()
+
+
+def test_mia_is_there(bazaar):
+    """The visitor whom the lessons follow: a small basket of two or more kinds, something hidden, a rug."""
+    mia = int(np.flatnonzero(bazaar.user_ids == "v0027")[0])
+    taken = bazaar.items["category"].iloc[bazaar.train.items[bazaar.train.users == mia]]
+    assert 5 <= len(taken) <= 20
+    assert taken.nunique() >= 2
+    assert "rug" in set(taken)
+    assert (bazaar.test.users == mia).any()
