@@ -107,8 +107,8 @@ def exercise_complaints(master: Master, exercise: Exercise, code: str) -> list[s
 def defined_function(master: Master, exercise: Exercise, *, solved: bool) -> object:
     """The exercise's function as the lesson defines it.
 
-    Of the cells above only imports, functions, classes and plain constants are executed (earlier exercises solved), so nothing
-    is trained. With ``solved=False`` the exercise's own cell is the blank one.
+    Only imports, functions, classes and plain constants are executed (earlier exercises solved), so nothing is loaded or trained.
+    With ``solved=False`` the exercise's own cell is the blank one.
 
     Raises:
         InputError: the cell does not define a function of the exercise's name. Whatever the lesson's code raises is passed on.
@@ -122,9 +122,14 @@ def defined_function(master: Master, exercise: Exercise, *, solved: bool) -> obj
     for number, cell in enumerate(cells, start=1):
         if cell.cell_type != "code":
             continue
-        tree = ast.parse("\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))))
-        tree.body = [node for node in tree.body if number == len(cells) or _is_definition(node)]
-        exec(compile(tree, f"{master.path.name} cell {number}", "exec"), namespace)
+        source = "\n".join(line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!")))
+        for node in filter(_is_definition, ast.parse(source).body):
+            try:
+                exec(compile(ast.Module([node], []), f"{master.path.name} cell {number}", "exec"), namespace)
+            except NameError:
+                # a definition that needs the lesson's data where it stands (a default, say); only the exercise's own must do without
+                if number == len(cells):
+                    raise
     if exercise.id not in namespace:
         raise InputError(f"the cell does not define `{exercise.id}`", where=f"{master.path.name}, cell {exercise.cell + 1}")
     return namespace[exercise.id]
