@@ -744,9 +744,7 @@ def contact_sheet(
     listed = "; ".join(t for t in names[:12] if t)
     alt = f"Contact sheet of {takeaway}" + (f": {listed}{' …' if n > 12 else ''}." if listed else ".")
     _finish(figure, title or takeaway, alt, int(rows * row_height * cell + 90))
-    figure.update_layout(
-        width=int(span * cell + 40), margin={"l": 12, "r": 12, "t": 62, "b": 12}, plot_bgcolor=palette.PAPER
-    )
+    figure.update_layout(width=int(span * cell + 40), margin={"l": 12, "r": 12, "t": 62, "b": 12}, plot_bgcolor=palette.PAPER)
     return figure
 
 
