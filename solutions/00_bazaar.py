@@ -160,7 +160,7 @@ figures.contact_sheet(
 predict(
     "popularity-vs-chance",
     "Popularity shows everybody the same twenty things (minus those they have). How many hidden purchases does it find, against random lists?",
-    options=["about as many", "two to six times as many", "more than ten times as many"],
+    options=["about as many", "three to nine times as many", "more than twenty times as many"],
 )
 
 # %% [markdown]
@@ -350,7 +350,7 @@ figures.metric_bars(pd.DataFrame(rows, columns=["model", "metric", "mean", "low"
 times = results["popularity"].mean() / results["random"].mean()
 reveal(
     "popularity-vs-chance",
-    "about as many" if times < 2 else "two to six times as many" if times < 6 else "more than ten times as many",
+    "about as many" if times < 2 else "three to nine times as many" if times < 12 else "more than twenty times as many",
     f"Popularity finds {times:.1f} times what chance finds. Tastes differ, so one list for all cannot go far; the long tail helps it a bit.",
 )
 

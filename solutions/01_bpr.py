@@ -10,7 +10,7 @@
 # *50 minutes · needs lesson 00 · after this you can train a recommender from clicks alone with three short functions, and say what it
 # will never learn.*
 #
-# Mia took a clock. She did not take five hundred other things. Does she dislike them? Surely not: most of them she never saw.
+# Mia took a rug. She did not take five hundred other things. Does she dislike them? Surely not: most of them she never saw.
 # So "taken = 1, not taken = 0" teaches a model something false.
 #
 # Bayesian Personalized Ranking (Rendle et al. 2009, arXiv:1205.2618) asks for less: **the thing she took should score higher than a thing she
