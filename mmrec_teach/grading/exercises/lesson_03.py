@@ -1,0 +1,306 @@
+"""Exercises of lesson 03: the edge values of the graph, one step along the edges, the mean of the layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+from mmrec_teach.grading.exercise import Case, Exercise, expect
+
+
+def _random_edges(seed: int, n_users: int, n_items: int, n_edges: int) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct edges in random order."""
+    rng = np.random.default_rng(seed)
+    flat = rng.permutation(n_users * n_items)[:n_edges]
+    return flat // n_items, flat % n_items
+
+
+def _edge_values(users: np.ndarray, items: np.ndarray, n_users: int, n_items: int) -> np.ndarray:
+    """One over the root of both degrees, by a plain count for every edge."""
+    values = np.empty(len(users))
+    for e, (u, i) in enumerate(zip(users, items)):
+        values[e] = 1.0 / (np.sqrt(np.sum(users == u)) * np.sqrt(np.sum(items == i)))
+    return values
+
+
+# -- the values of the edges -----------------------------------------------------------------------------------------------
+normalize_adjacency = Exercise("normalize_adjacency", lesson="03")
+
+
+@normalize_adjacency.cases
+def _():
+    yield Case("one user, one item", users=np.array([0]), items=np.array([0]), n_users=1, n_items=1)
+    yield Case(
+        "a user of two items, one of them shared",
+        users=np.array([0, 0, 1]),
+        items=np.array([0, 1, 1]),
+        n_users=2,
+        n_items=2,
+    )
+    yield Case(
+        "a user and an item without any edge",
+        users=np.array([2, 0, 2]),
+        items=np.array([1, 3, 3]),
+        n_users=4,
+        n_items=5,
+    )
+    users, items = _random_edges(0, 12, 9, 40)
+    yield Case("forty edges in any order", users=users, items=items, n_users=12, n_items=9)
+
+
+@normalize_adjacency.oracle
+def _(users, items, n_users, n_items):
+    return _edge_values(users, items, n_users, n_items)
+
+
+@normalize_adjacency.rule("the matrix never stretches a vector: its largest eigenvalue is 1")
+def _(normalize_adjacency):
+    users, items = _random_edges(1, 8, 6, 20)
+    values = normalize_adjacency(torch.from_numpy(users), torch.from_numpy(items), 8, 6).detach().double().numpy()
+    square = np.zeros((14, 14))
+    square[users, items + 8] = square[items + 8, users] = values
+    largest = np.abs(np.linalg.eigvalsh(square)).max()
+    expect(
+        abs(largest - 1.0) < 1e-5,
+        f"the largest eigenvalue of the matrix of these values is {largest:.3g}: layers would grow or fade",
+    )
+
+
+@normalize_adjacency.wrong("dividing by the user's degree alone, so each user takes a plain mean")
+def _(users, items, n_users, n_items):
+    degree = torch.bincount(users, minlength=n_users)
+    return 1.0 / degree[users].float()
+
+
+@normalize_adjacency.wrong("dividing by both degrees without the square root")
+def _(users, items, n_users, n_items):
+    user_degree = torch.bincount(users, minlength=n_users).float()
+    item_degree = torch.bincount(items, minlength=n_items).float()
+    return 1.0 / (user_degree[users] * item_degree[items])
+
+
+@normalize_adjacency.wrong("every edge counts the same: no normalisation")
+def _(users, items, n_users, n_items):
+    return torch.ones(len(users))
+
+
+@normalize_adjacency.wrong("a self-loop counted into every degree")
+def _(users, items, n_users, n_items):
+    user_degree = torch.bincount(users, minlength=n_users).float() + 1
+    item_degree = torch.bincount(items, minlength=n_items).float() + 1
+    return (user_degree[users] * item_degree[items]).rsqrt()
+
+
+@normalize_adjacency.wrong("the degree taken by position in the list of edges and not by who is at the end of the edge")
+def _(users, items, n_users, n_items):
+    user_degree = torch.bincount(users, minlength=max(n_users, len(users))).float().clamp_min(1)
+    item_degree = torch.bincount(items, minlength=max(n_items, len(items))).float().clamp_min(1)
+    return (user_degree[: len(users)] * item_degree[: len(items)]).rsqrt()
+
+
+@normalize_adjacency.wrong("the square root of the sum of the degrees in place of their product")
+def _(users, items, n_users, n_items):
+    user_degree = torch.bincount(users, minlength=n_users).float()
+    item_degree = torch.bincount(items, minlength=n_items).float()
+    return (user_degree[users] + item_degree[items]).rsqrt()
+
+
+# -- one step along the edges ----------------------------------------------------------------------------------------------
+propagate = Exercise("propagate", lesson="03", gradient=("h",))
+
+
+@propagate.cases
+def _():
+    rng = np.random.default_rng(0)
+    yield Case(
+        "one edge: the two ends swap their vectors",
+        users=np.array([0]),
+        items=np.array([0]),
+        values=np.array([1.0]),
+        h=np.array([[1.0, 2.0], [-3.0, 0.5]]),
+        n_users=1,
+    )
+    yield Case(
+        "a user of two items hears both",
+        users=np.array([0, 0, 1]),
+        items=np.array([0, 1, 1]),
+        values=np.array([0.7, 0.5, 0.7]),
+        h=rng.normal(size=(4, 3)),
+        n_users=2,
+    )
+    yield Case(
+        "who has no edge hears nothing",
+        users=np.array([2, 0]),
+        items=np.array([1, 1]),
+        values=np.array([0.7, 0.7]),
+        h=rng.normal(size=(3 + 3, 2)),
+        n_users=3,
+    )
+    users, items = _random_edges(2, 7, 5, 18)
+    yield Case(
+        "eighteen edges",
+        users=users,
+        items=items,
+        values=_edge_values(users, items, 7, 5),
+        h=rng.normal(size=(12, 4)),
+        n_users=7,
+    )
+
+
+@propagate.oracle
+def _(users, items, values, h, n_users):
+    square = np.zeros((len(h), len(h)))
+    for u, i, a in zip(users, items, values):
+        square[u, n_users + i] = square[n_users + i, u] = a
+    return square @ h
+
+
+@propagate.rule("no user-by-item table: memory grows with the edges")
+def _(propagate):
+    n_users, n_items = 4000, 3000
+    users = torch.arange(50) * 7
+    items = torch.arange(50) * 11
+    h = torch.ones(n_users + n_items, 2)
+    with _Largest(h) as largest:
+        out = propagate(users, items, torch.ones(50), h, n_users)
+    expect(tuple(out.shape) == (n_users + n_items, 2), f"{n_users + n_items} rows went in and {out.shape[0]} came out")
+    expect(
+        largest.numel <= 4 * h.numel(),
+        f"your function makes a table of {largest.numel:,} numbers; 50 edges between {n_users} users and {n_items} items need none",
+    )
+
+
+class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
+    """Remembers the largest tensor made inside it that is no view of anything it was given."""
+
+    def __init__(self, *given: torch.Tensor):
+        super().__init__()
+        self.numel, self._known = 0, {t.untyped_storage().data_ptr() for t in given}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, tuple | list) else (out,):
+            if not isinstance(tensor, torch.Tensor):
+                continue
+            dense = tensor.layout == torch.strided
+            if dense and tensor.untyped_storage().data_ptr() in self._known:
+                continue
+            self.numel = max(self.numel, tensor.numel() if dense else tensor._nnz())
+        return out
+
+
+@propagate.wrong("users first, and items then hear the users' NEW vectors")
+def _(users, items, values, h, n_users):
+    new = torch.zeros_like(h)
+    new = new.index_add(0, users, values[:, None] * h[n_users + items])
+    return new.index_add(0, n_users + items, values[:, None] * new[users])
+
+
+@propagate.wrong("the last neighbour overwrites the ones before it")
+def _(users, items, values, h, n_users):
+    new = torch.zeros_like(h)
+    new[users] = values[:, None] * h[n_users + items]
+    new[n_users + items] = values[:, None] * h[users]
+    return new
+
+
+@propagate.wrong("a node keeps its own vector as well")
+def _(users, items, values, h, n_users):
+    new = h.clone()
+    new = new.index_add(0, users, values[:, None] * h[n_users + items])
+    return new.index_add(0, n_users + items, values[:, None] * h[users])
+
+
+@propagate.wrong("neighbours summed without the edges' values")
+def _(users, items, values, h, n_users):
+    new = torch.zeros_like(h)
+    new = new.index_add(0, users, h[n_users + items])
+    return new.index_add(0, n_users + items, h[users])
+
+
+@propagate.wrong("the items' rows looked up without the offset of the users")
+def _(users, items, values, h, n_users):
+    new = torch.zeros_like(h)
+    new = new.index_add(0, users, values[:, None] * h[items])
+    return new.index_add(0, items, values[:, None] * h[users])
+
+
+@propagate.wrong("news travels to the users only")
+def _(users, items, values, h, n_users):
+    new = torch.zeros_like(h)
+    return new.index_add(0, users, values[:, None] * h[n_users + items])
+
+
+# -- the mean of the layers ------------------------------------------------------------------------------------------------
+layer_mean = Exercise("layer_mean", lesson="03", gradient=("h0",))
+
+
+@layer_mean.cases
+def _():
+    rng = np.random.default_rng(3)
+    pair = sp.csr_array(np.array([[0.0, 1.0], [1.0, 0.0]]))
+    yield Case("one edge, one layer: both ends meet in the middle", adjacency=pair, h0=np.array([[2.0], [4.0]]), n_layers=1)
+    yield Case("no layer: the vectors as they are", adjacency=pair, h0=np.array([[2.0, 1.0], [4.0, 0.0]]), n_layers=0)
+    users, items = _random_edges(4, 6, 5, 14)
+    square = np.zeros((11, 11))
+    square[users, items + 6] = square[items + 6, users] = _edge_values(users, items, 6, 5)
+    yield Case("two layers", adjacency=sp.csr_array(square), h0=rng.normal(size=(11, 3)), n_layers=2)
+    yield Case("five layers", adjacency=sp.csr_array(square), h0=rng.normal(size=(11, 2)), n_layers=5)
+
+
+@layer_mean.oracle
+def _(adjacency, h0, n_layers):
+    dense = adjacency.toarray()
+    powers = [np.linalg.matrix_power(dense, layer) for layer in range(n_layers + 1)]
+    return np.mean([power @ h0 for power in powers], axis=0)
+
+
+@layer_mean.wrong("the last layer alone")
+def _(adjacency, h0, n_layers):
+    h = h0
+    for _ in range(n_layers):
+        h = adjacency @ h
+    return h * 1.0
+
+
+@layer_mean.wrong("the sum of the layers")
+def _(adjacency, h0, n_layers):
+    h = total = h0 * 1.0
+    for _ in range(n_layers):
+        h = adjacency @ h
+        total = total + h
+    return total
+
+
+@layer_mean.wrong("layer 0 left out of the mean")
+def _(adjacency, h0, n_layers):
+    if n_layers == 0:
+        return h0 * 1.0
+    h, layers = h0, []
+    for _ in range(n_layers):
+        h = adjacency @ h
+        layers.append(h)
+    return torch.stack(layers).mean(0)
+
+
+@layer_mean.wrong("divided by the number of steps, one too few")
+def _(adjacency, h0, n_layers):
+    h = total = h0 * 1.0
+    for _ in range(n_layers):
+        h = adjacency @ h
+        total = total + h
+    return total / max(n_layers, 1)
+
+
+@layer_mean.wrong("every layer starts again from layer 0")
+def _(adjacency, h0, n_layers):
+    return torch.stack([h0, *[adjacency @ h0 for _ in range(n_layers)]]).mean(0)
+
+
+@layer_mean.wrong("every layer is a step from the running sum")
+def _(adjacency, h0, n_layers):
+    total = h0 * 1.0
+    for _ in range(n_layers):
+        total = total + adjacency @ total
+    return total / (n_layers + 1)
