@@ -353,8 +353,8 @@ print(f"The mean warm item has {bazaar.item_counts[warm].mean():.1f} training in
 pd.DataFrame({name: shown(e) for name, e in {**found, "oracle": oracle}.items()}).T.round(2)
 
 # %% [markdown]
-# *Takeaway: BPR leans to popular things, much less than popularity does. The oracle, which knows taste alone, leans hardly at all: part
-# of that leaning is what the training data taught.*
+# *Takeaway: BPR leans to popular things, much less than popularity does. The oracle, which knows taste alone, leans least: part of the
+# leaning is what the training data taught.*
 #
 # ## What if λ were larger?
 # λ keeps vectors short. A little is good manners. What does a lot do?
@@ -465,7 +465,7 @@ pd.DataFrame(
 
 # %% [markdown]
 # *Takeaway: drawn as negatives, cold items are taught to be disliked: their vectors grow and their place sinks. For BPR nothing is lost, since
-# cold recall was zero before. In lesson 02, where content could lift them, the same choice starts to cost.*
+# cold recall was zero before. In lesson 02 content can lift them: ask the question again there.*
 #
 # ## Recap
 # - BPR learns from **order**: taken above not taken. Only score differences count.

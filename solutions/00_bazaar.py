@@ -10,10 +10,10 @@
 # *45 minutes · needs nothing but Python and a little numpy · after this you can split a shop's history, rank its items for a user,
 # write recall and NDCG yourself, and say which rule of measuring moved a number.*
 #
-# A shop has six hundred things and room for twenty on your screen. Somebody says: "My model's recall is 0.57."
+# A shop has six hundred things and room for twenty on your screen. Somebody says: "My model's recall is 0.6."
 # Is that good? Is it even the same number that somebody else calls recall?
 #
-# By the end you will have made that number go up and down by a third **without touching a model**.
+# By the end you will have made that number go up and down by a quarter **without touching a model**.
 
 # %%
 import numpy as np
@@ -213,13 +213,15 @@ hint("mask_seen")
 ranked = np.argsort(-mask_seen(scores, np.zeros(len(taken), dtype=int), taken)[0], kind="stable")
 top = ranked[:14]
 found = np.isin(top, hidden)
+print("Her hidden purchases stand at place", ", ".join(str(1 + int(np.flatnonzero(ranked == item)[0])) for item in hidden))
 figures.contact_sheet(
     bazaar.images[top], bazaar.items["title"].iloc[top].tolist(), columns=7, cell=130, marks=found,
     title=f"Mia's first 14 after hiding: {found.sum()} of {len(hidden)} hidden purchases found (ticked)"
 )
 
 # %% [markdown]
-# *Takeaway: a ticked picture is a **hit**. All metrics below count hits, each in its own way.*
+# *Takeaway: a ticked picture is a **hit**; without a tick there is none. Neighbours of what she took most push out her smaller interest.
+# All metrics below count hits, each in its own way.*
 #
 # ## Recall: how much was found
 # Let $R_u$ be the items that user $u$ took in the test pile, and $L_u^K$ the first $K$ of her list:
@@ -497,7 +499,7 @@ print(f"chosen on test:                        {on_test.max():.4f}  ({on_test.ma
 # ## Recap
 # - Score, **hide** what is known, sort, keep K, count hits. Every model in this course is judged that way, against *all* items.
 # - **Recall** asks how much was found; **NDCG** also asks how early. Both are means over users.
-# - Mask and split are part of the number. Without them "0.57" means nothing.
+# - Mask and split are part of the number. Without them "0.6" means nothing.
 # - Random is the floor and the oracle the ceiling. On real data there is no oracle, so keep popularity and item-kNN at hand.
 
 # %%

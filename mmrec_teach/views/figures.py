@@ -75,7 +75,8 @@ def _finish(figure: go.Figure, title: str, alt: str, height: int = 420, **layout
     lines = wrapped(title, 90)
     figure.update_layout(
         template=palette.template(),
-        title={"text": lines},
+        # the first line is what plotly places: lift it by the lines that hang below it
+        title={"text": lines, "pad": {"b": 14 + 22 * lines.count("<br>")}},
         meta={"alt": alt},
         height=height,
         margin={"l": 64, "r": 24, "t": 54 + 22 * (lines.count("<br>") + 1) - 6, "b": 56},

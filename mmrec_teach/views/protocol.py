@@ -53,10 +53,13 @@ class WhatIfProtocol:
             "mask": w.Dropdown(options=list(MASKS), value="train and valid", description="hidden items", **wide),
         }
         self.figure = go.FigureWidget(self._empty())
+        self.figure._config = self.figure._config | {"displaylogo": False, "responsive": True}
         for control in self.controls.values():
             control.observe(lambda _: self._refresh(), names="value")
-        left = w.VBox([w.HTML("<b>What if we measured otherwise?</b>"), *self.controls.values()])
-        self.widget = w.VBox([left, self.figure], layout=w.Layout(width="100%"))
+        k, metric, split, mask = self.controls.values()
+        rows = w.VBox([w.HBox([k, split]), w.HBox([metric, mask])])
+        box = w.Box([self.figure], layout=w.Layout(flex="1 1 auto", min_width="0", width="100%", overflow="hidden"))
+        self.widget = w.VBox([w.HTML("<b>What if we measured otherwise?</b>"), rows, box], layout=w.Layout(width="100%"))
         self._refresh()
 
     def values(self) -> dict[str, np.ndarray]:
@@ -110,8 +113,11 @@ class WhatIfProtocol:
             figure.add_bar(x=[name], y=[0], marker={"color": colour}, showlegend=False, cliponaxis=False, row=1, col=2)
         figure.add_vline(x=1, line={"color": palette.INK, "width": 1.5, "dash": "dot"}, row=1, col=1)
         figure.update_xaxes(title="cut-off K", range=[0, self._k_max + 1], row=1, col=1)
+        figure.update_xaxes(type="category", row=1, col=2)
         figure.update_yaxes(rangemode="tozero")
-        return figures._finish(figure, "…", "", 430, legend={"orientation": "h", "y": -0.2, "x": 0})
+        return figures._finish(
+            figure, "…", "", 430, barmode="overlay", autosize=True, legend={"orientation": "h", "y": -0.2, "x": 0}
+        )
 
     def _refresh(self) -> None:
         k, metric = self.controls["k"].value, self.controls["metric"].value
@@ -119,7 +125,7 @@ class WhatIfProtocol:
         curves = self.values()
         users = len(self._judged(split, mask, self._models[0])[1])
         best = max(curves, key=lambda name: curves[name][k - 1])
-        title = f"{metric}@{k}: {best} leads with {curves[best][k - 1]:.3f} ({users:,} users judged; hidden: {mask}; split: {split})"
+        title = f"{metric}@{k}: {best} leads with {curves[best][k - 1]:.3f} ({users:,} users; {mask} hidden; split {split})"
         listed = ", ".join(f"{name} {values[k - 1]:.3f}" for name, values in curves.items())
         with self.figure.batch_update():
             for n, values in enumerate(curves.values()):
@@ -127,7 +133,7 @@ class WhatIfProtocol:
                 line.x, line.y = np.arange(1, self._k_max + 1), values
                 bar.y, bar.text, bar.textposition = [values[k - 1]], [f"{values[k - 1]:.3f}"], "outside"
             self.figure.layout.shapes[0].x0 = self.figure.layout.shapes[0].x1 = k
-            self.figure.layout.title.text = figures.wrapped(title, 90)
+            self.figure.layout.title.text = title
             self.figure.layout.yaxis.title.text = f"{metric}@K, mean over users"
             self.figure.layout.yaxis2.title.text = f"{metric}@{k}"
             self.figure.layout.meta = {"alt": f"Curves over the cut-off and bars at {k}. {listed}."}
