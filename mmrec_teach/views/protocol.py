@@ -17,11 +17,7 @@ from mmrec_teach.evaluation import evaluate
 from mmrec_teach.evaluation import metrics as m
 from mmrec_teach.models import create
 from mmrec_teach.views import figures, palette
-
-try:
-    import ipywidgets as w
-except ImportError as error:  # pragma: no cover - depends on the installation
-    raise ImportError("The panel needs ipywidgets: pip install 'mmrec_teach[lab]'.") from error
+from mmrec_teach.views.panel import _CSS, LiveFigure, Sentence, w
 
 METRICS = ("recall", "ndcg", "precision", "hitrate")
 SPLITS = {"as it came": None, "random per user": "random", "time per user": "user-time", "one date for all": "global-time"}
@@ -52,15 +48,20 @@ class WhatIfProtocol:
             "split": w.Dropdown(options=names, value=names[0], description="split", **wide),
             "mask": w.Dropdown(options=list(MASKS), value="train and valid", description="hidden items", **wide),
         }
-        self.figure = go.FigureWidget(self._empty())
-        self.figure._config = self.figure._config | {"displaylogo": False, "responsive": True}
+        self.figure: go.Figure = self._empty()
+        self._sentence = Sentence(text="")
+        self._refresh()  # before the page sees it: a figure goes there complete
+        self.figure = LiveFigure(self.figure, {"displaylogo": False, "responsive": True}, self._refresh)
+        self.figure.add_class("mmrec-map")
         for control in self.controls.values():
             control.observe(lambda _: self._refresh(), names="value")
         k, metric, split, mask = self.controls.values()
         rows = w.VBox([w.HBox([k, split]), w.HBox([metric, mask])])
-        box = w.Box([self.figure], layout=w.Layout(flex="1 1 auto", min_width="0", width="100%", overflow="hidden"))
-        self.widget = w.VBox([w.HTML("<b>What if we measured otherwise?</b>"), rows, box], layout=w.Layout(width="100%"))
-        self._refresh()
+        box = w.Box([self.figure], layout=w.Layout(min_width="0", width="100%", overflow="hidden"))
+        style = w.HTML(f"<style>{_CSS}</style>", layout=w.Layout(display="none"))
+        title = w.HTML('<div class="mmrec-title">What if we measured otherwise?</div>')
+        self.widget = w.VBox([style, title, rows, box, self._sentence])
+        self.widget.add_class("mmrec-whatif")
 
     def values(self) -> dict[str, np.ndarray]:
         """Return model -> (k_max,) mean over users of the chosen metric at every cut-off from 1."""
@@ -107,17 +108,16 @@ class WhatIfProtocol:
     def _empty(self) -> go.Figure:
         figure = make_subplots(1, 2, column_widths=[0.58, 0.42], horizontal_spacing=0.1)
         for n, name in enumerate(self._models):
-            colour, symbol = palette.style(n)
-            line = {"color": colour, "width": 3, "dash": palette.dash(n)}
+            line = {"color": palette.style(n)[0], "width": 3, "dash": palette.dash(n)}
             figure.add_scatter(x=[], y=[], mode="lines", name=name, line=line, row=1, col=1)
-            figure.add_bar(x=[name], y=[0], marker={"color": colour}, showlegend=False, cliponaxis=False, row=1, col=2)
+        colours = [palette.style(n)[0] for n in range(len(self._models))]
+        bars = {"x": self._models, "y": [0.0] * len(self._models), "marker": {"color": colours}, "textposition": "outside"}
+        figure.add_bar(**bars, showlegend=False, cliponaxis=False, row=1, col=2)
         figure.add_vline(x=1, line={"color": palette.INK, "width": 1.5, "dash": "dot"}, row=1, col=1)
         figure.update_xaxes(title="cut-off K", range=[0, self._k_max + 1], row=1, col=1)
         figure.update_xaxes(type="category", row=1, col=2)
         figure.update_yaxes(rangemode="tozero")
-        return figures._finish(
-            figure, "…", "", 430, barmode="overlay", autosize=True, legend={"orientation": "h", "y": -0.2, "x": 0}
-        )
+        return figures._finish(figure, "…", "", 430, autosize=True, legend={"orientation": "h", "y": -0.2, "x": 0})
 
     def _refresh(self) -> None:
         k, metric = self.controls["k"].value, self.controls["metric"].value
@@ -125,18 +125,20 @@ class WhatIfProtocol:
         curves = self.values()
         users = len(self._judged(split, mask, self._models[0])[1])
         best = max(curves, key=lambda name: curves[name][k - 1])
-        title = f"{metric}@{k}: {best} leads with {curves[best][k - 1]:.3f} ({users:,} users; {mask} hidden; split {split})"
+        title = f"{metric}@{k}: {best} leads with {curves[best][k - 1]:.3f} ({mask} hidden, split {split})"
         listed = ", ".join(f"{name} {values[k - 1]:.3f}" for name, values in curves.items())
         with self.figure.batch_update():
-            for n, values in enumerate(curves.values()):
-                line, bar = self.figure.data[2 * n], self.figure.data[2 * n + 1]
+            *lines, bars = self.figure.data
+            for line, values in zip(lines, curves.values(), strict=True):
                 line.x, line.y = np.arange(1, self._k_max + 1), values
-                bar.y, bar.text, bar.textposition = [values[k - 1]], [f"{values[k - 1]:.3f}"], "outside"
+            bars.y = [float(values[k - 1]) for values in curves.values()]
+            bars.text = [f"{values[k - 1]:.3f}" for values in curves.values()]
             self.figure.layout.shapes[0].x0 = self.figure.layout.shapes[0].x1 = k
             self.figure.layout.title.text = title
             self.figure.layout.yaxis.title.text = f"{metric}@K, mean over users"
             self.figure.layout.yaxis2.title.text = f"{metric}@{k}"
             self.figure.layout.meta = {"alt": f"Curves over the cut-off and bars at {k}. {listed}."}
+        self._sentence.text = f"{metric}@{k}, {users:,} users judged, {mask} hidden, split {split}: {listed}."
 
 
 def whatif_protocol(
