@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 import torch
+from plotly.subplots import make_subplots
 
 from mmrec_teach.evaluation import compare
 from mmrec_teach.evaluation.diagnostics import effective_rank, mean_cosine
@@ -88,14 +89,14 @@ def draw(values=None, title="Six purchases"):
                 x=place, y=(-u - 0.5) * (1 - place) - i * place, text=f"{float(values[e]):.2f}", showarrow=False, bgcolor="white"
             )
     for x, ys, names, colour, symbol in (
-        (0, [-0.5, -1.5, -2.5], ["Mia", "Ben", "Zoe"], palette.BLUE, "circle"),
+        (0, [-0.5, -1.5, -2.5], ["Mia", "neighbour", "stranger"], palette.BLUE, "circle"),
         (1, [0, -1, -2, -3], ["lamp", "rug", "mug", "kite"], palette.ORANGE, "square"),
     ):
         figure.add_scatter(
             x=[x] * len(ys), y=ys, mode="markers+text", text=names, marker={"size": 26, "color": colour, "symbol": symbol},
             textposition="middle left" if x == 0 else "middle right", textfont={"size": 15}, hoverinfo="skip",
         )
-    figure.update_xaxes(visible=False, range=[-0.3, 1.3]).update_yaxes(visible=False, range=[-3.5, 0.5])
+    figure.update_xaxes(visible=False, range=[-0.4, 1.3]).update_yaxes(visible=False, range=[-3.5, 0.5])
     alt = "Three users left, four items right, six edges" + ("" if values is None else " with their values")
     return figure.update_layout(
         template=palette.template(), title=title, showlegend=False, height=330, width=620, meta={"alt": f"{alt}."}
@@ -105,7 +106,8 @@ def draw(values=None, title="Six purchases"):
 draw()
 
 # %% [markdown]
-# *Takeaway: Mia and Ben share a rug. So Ben's mug and kite are two more steps away from Mia: that is where a recommendation comes from.*
+# *Takeaway: Mia and her neighbour share a rug. So the neighbour's mug and kite are three steps away from Mia: that is where a recommendation comes
+# from.*
 #
 # ## The formula
 # A user's next vector is a weighted sum of her items' vectors. An item's next vector is a weighted sum of its users' vectors. All at once, from the
@@ -144,7 +146,8 @@ hint("normalize_adjacency")
 draw(normalize_adjacency(toy_users, toy_items, 3, 4), "Edges between well connected ends let less through")
 
 # %% [markdown]
-# *Takeaway: the lamp has one buyer, so Mia's edge to it is strong. Ben has three things: each says less about him.*
+# *Takeaway: the lamp has one buyer, so Mia's edge to it is strong. The neighbour has three things: each says less
+# about the neighbour.*
 #
 # ## Exercise 2 · one step along the edges
 # Users and items sit in one table `h`: users in the first rows, items after them. Item $i$ is row `n_users + i`. For every edge, take
@@ -180,11 +183,11 @@ news[3] = 1.0  # row 3 is item 0, the lamp
 steps = [news]
 for _ in range(4):
     steps.append(propagate(toy_users, toy_items, toy_values, steps[-1], 3))
-names = ["Mia", "Ben", "Zoe", "lamp", "rug", "mug", "kite"]
+names = ["Mia", "neighbour", "stranger", "lamp", "rug", "mug", "kite"]
 pd.DataFrame({f"layer {l}": h[:, 0].tolist() for l, h in enumerate(steps)}, index=names).round(2)
 
 # %% [markdown]
-# *Takeaway: at layer 1 Mia knows, at layer 2 the rug, at layer 3 Ben, at layer 4 his mug and his kite. News alternates between the two sides, and
+# *Takeaway: at layer 1 Mia knows, at layer 2 the rug, at layer 3 the neighbour, at layer 4 the neighbour's mug and kite. News alternates between the two sides, and
 # thins out.*
 #
 # That sum over edges is a product with a sparse matrix, $H^{(l+1)} = \hat A H^{(l)}$: one call, and it runs at the speed of memory.
@@ -287,7 +290,7 @@ gain = table.loc["LightGCN"].mean() - table.loc["BPR"].mean()
 bars = figures.metric_bars(
     pd.DataFrame(rows), title=f"LightGCN beats BPR by {gain['recall@20']:+.3f} recall and {gain['ndcg@20']:+.3f} NDCG"
 )
-bars.update_yaxes(title="mean over users; bars' ends: lowest and highest seed")
+bars.update_yaxes(title="mean (lowest to highest seed)")
 
 # %%
 for metric in ("recall@20", "ndcg@20"):
@@ -308,7 +311,7 @@ print(f"item-kNN:                                recall@20 {table.loc[('item-kNN
       f"ndcg@20 {table.loc[('item-kNN', 0), 'ndcg@20']:.3f}")
 
 # %% [markdown]
-# Always put the simple baseline in the table.
+# So the gap was one of room and time. Always put the simple baseline in the table.
 #
 # Where does the graph help?
 
@@ -388,7 +391,7 @@ with torch.no_grad():
                 rows.append({"kind": kind, "layers": l, "effective rank": effective_rank(items_l), "mean cosine": mean_cosine(items_l)})
 smooth = pd.DataFrame(rows).pivot(index="layers", columns="kind", values=["effective rank", "mean cosine"])
 far, smooth = smooth.loc[64], smooth.loc[:16]
-smooth.round(2)
+smooth.round(2) + 0.0  # no "-0.00"
 
 # %%
 figures.oversmoothing(
@@ -404,9 +407,9 @@ length = pure[16][warm].norm(dim=1).numpy()
 degree = bazaar.item_counts[~bazaar.cold_items]
 reveal(
     "collapse", min(answers, key=lambda a: abs(answers[a] - final_cosine)),
-    f"Mean cosine {final_cosine:.2f} after 16 layers, from {smooth['mean cosine', 'last layer'].iloc[0]:.2f} at none; the layer mean stays at "
-    f"{smooth['mean cosine', 'layer mean'].iloc[-1]:.2f}. After 64 it is {far['mean cosine', 'last layer']:.2f}. Repeated products leave the largest eigenvector, and "
-    f"that one is √degree: at 16 the vectors' lengths correlate {np.corrcoef(length, np.sqrt(degree))[0, 1]:.2f} with the root of the number of "
+    f"Mean cosine {final_cosine:.2f} after 16 layers, from {abs(smooth['mean cosine', 'last layer'].iloc[0]):.2f} at none; the layer mean "
+    f"stays at {smooth['mean cosine', 'layer mean'].iloc[-1]:.2f}. After 64 it is {far['mean cosine', 'last layer']:.2f}. Repeated "
+    f"products leave the largest eigenvector, and that one is √degree: at 16 the vectors' lengths correlate {np.corrcoef(length, np.sqrt(degree))[0, 1]:.2f} with the root of the number of "
     "buyers. What is left is popularity.",
 )
 
@@ -421,52 +424,50 @@ show = np.isin(category, common)  # four categories: fewer points, clearer pictu
 names = bazaar.items["title"].to_numpy()[~bazaar.cold_items][show]
 
 
-def unit_pca(table):
+def directions(table):
     """Rows of length 1 on the two widest axes, not centred: the origin stays where it is."""
     x = torch.nn.functional.normalize(table, dim=1).double()
     return (x @ torch.linalg.svd(x, full_matrices=False).Vh[:2].T).numpy()
 
 
-def flat_map(l):
-    """Layer l on a fixed scale."""
-    x = unit_pca(pure[l][warm])[show]
-    figure = figures.embedding_map(
-        x, category[show], hover=names, method="PCA", height=420,
-        title=f"Layer {l}: effective rank {smooth['effective rank', 'last layer'][l]:.1f}, "
-        f"mean cosine {smooth['mean cosine', 'last layer'][l]:.2f}",
-    )
-    return figure.update_xaxes(range=[-1.1, 1.1]).update_yaxes(range=[-1.1, 1.1])
-
-
-flat_map(0)
-
-# %%
-flat_map(2)
-
-# %%
-flat_map(16)
+layers, last = (0, 2, 16), smooth.xs("last layer", axis=1, level="kind")
+heads = [f"layer {l}<br>rank {last['effective rank'][l]:.1f}, cosine {abs(last['mean cosine'][l]):.2f}" for l in layers]
+trio = make_subplots(1, 3, subplot_titles=heads, horizontal_spacing=0.04)
+around = np.linspace(0, 2 * np.pi, 100)
+for column, l in enumerate(layers, start=1):
+    circle = {"mode": "lines", "line": {"color": palette.FAINT}, "showlegend": False, "hoverinfo": "skip"}
+    trio.add_scatter(x=np.cos(around), y=np.sin(around), row=1, col=column, **circle)
+    for trace in figures.map_traces(directions(pure[l][warm])[show], category[show], "category", names, size=6):
+        trio.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
+    axis = {"range": [-1.1, 1.1], "showticklabels": False, "showgrid": False, "zeroline": True, "row": 1, "col": column}
+    trio.update_xaxes(title="widest axis (PCA)", **axis).update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", **axis)
+trio.update_layout(
+    template=palette.template(), height=430, title="Directions of items: spread out, in groups, all one way", margin={"t": 110, "l": 20, "r": 10},
+    meta={"alt": "Three maps on one scale. " + "; ".join(h.replace("<br>", ": ") for h in heads) + "."},
+)
 
 # %% [markdown]
-# *Takeaway: at layer 0 the directions fill the disc; two layers pull categories together, which is what we want; sixteen pull everything together.*
+# *Takeaway: at layer 0 the directions lie around the origin; two layers draw categories together, which is what we want; sixteen draw everything
+# to one side, where no direction tells a lamp from a mug any more.*
 #
 # Now UMAP, of layers 2 and 16.
 
 # %%
-def umap_of(l):
+def umap_of(l, title):
     """The same items as UMAP draws them, on a scale of its own."""
     projector = Projector(seed=0)
     xy = projector.fit(pure[l][warm].numpy())
     return figures.embedding_map(
         xy[show], category[show], hover=names, kept=projector.kept(), height=420,
         measured={"effective rank": smooth["effective rank", "last layer"][l], "mean cosine": smooth["mean cosine", "last layer"][l]},
-        title=f"UMAP of layer {l}: it stretches whatever is left",
+        title=title,
     )
 
 
-umap_of(2)
+umap_of(2, "UMAP of layer 2: categories apart")
 
 # %%
-umap_of(16)
+umap_of(16, "UMAP of layer 16: as crisp as before, though the space has all but collapsed")
 
 # %% [markdown]
 # *Takeaway: UMAP draws who is near whom, not how near. It pulls apart even a space that has all but collapsed. So read the line below the
