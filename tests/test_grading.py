@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import time
 
 import nbclient
 import nbformat
@@ -19,6 +22,7 @@ from mmrec_teach.grading import record
 from mmrec_teach.grading.arrays import describe, for_learner, for_oracle, same_inputs
 from mmrec_teach.grading.engine import check, compare, grade
 from mmrec_teach.grading.exercise import Case, Exercise, Fresh, expect, find_exercise, load_exercises
+from mmrec_teach.grading.patience import OutOfTimeError, time_limit
 from mmrec_teach.grading.verdict import CaseResult, Verdict
 from tests.toy_course import ROOT, toy_loss
 
@@ -359,3 +363,61 @@ def test_the_cases_of_an_exercise_are_the_same_each_time(name):
     found = find_exercise(name)
     for one, other in zip(found.all_cases(), found.all_cases(), strict=True):
         assert compare(found.answer(one), found.answer(other), 0.0) is None
+
+
+# -- a loop without end -----------------------------------------------------------------------------------------------------
+def test_a_loop_without_end_is_stopped_and_told(make, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.grading.patience.SECONDS", 0.2)
+    calls = []
+
+    def waits_for_ever(x):
+        calls.append(x)
+        while True:
+            with contextlib.suppress(Exception):  # a learner's own net must not catch the bell
+                x = x + 1
+
+    exercise = make(cases=[Case("one", x=1.0), Case("two", x=2.0)], oracle=lambda x: x)
+    exercise.rule("never reached")(lambda function: function(3.0))
+    verdict = grade(exercise, waits_for_ever)
+    assert verdict.status == "failed"
+    assert len(calls) == 1, "the next case would wait as long"
+    assert "not done after 0.2 seconds" in str(verdict)
+
+
+def test_a_rule_has_a_limit_too(make, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.grading.patience.SECONDS", 0.2)
+    exercise = make()
+    exercise.rule("ends")(lambda function: function())
+
+    def forever():
+        while True:
+            pass
+
+    assert "not done after 0.2 seconds" in str(grade(exercise, forever))
+
+
+def test_the_limit_leaves_other_timers_running():
+    rung = []
+    handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
+    before = signal.setitimer(signal.ITIMER_REAL, 1000)
+    try:
+        with time_limit(500):
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 500
+        assert 500 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1000
+        with pytest.raises(OutOfTimeError), time_limit(0.05):
+            time.sleep(20)
+        assert rung == []
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *before)
+        signal.signal(signal.SIGALRM, handler)
+
+
+def test_without_a_main_thread_there_is_no_limit():
+    from concurrent.futures import ThreadPoolExecutor
+
+    def limited():
+        with time_limit(0.0001):
+            return sum(range(100_000))
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(limited).result() == sum(range(100_000))

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from mmrec_teach.grading import patience
 from mmrec_teach.grading.arrays import describe, for_learner, for_oracle, plain, same_inputs, shape_words
 from mmrec_teach.grading.exercise import Case, Exercise, RefusedError, find_exercise
+from mmrec_teach.grading.patience import OutOfTimeError, time_limit
 from mmrec_teach.grading.record import current_record
 from mmrec_teach.grading.verdict import CaseResult, Verdict
 
@@ -69,11 +71,15 @@ def grade(exercise: Exercise | str, function: Callable) -> Verdict:
         answers.append((case, answer))
         if result.kind == "blank":
             return Verdict(exercise.name, "blank", advice=result.message)
+        if result.kind == "timeout":  # the next case would wait as long
+            return Verdict(exercise.name, "failed", tuple(results))
     for name, rule in exercise.rules.items():
         result = _run_rule(name, rule, function, sound=all(result.passed for result in results))
         results.append(result)
         if result.kind == "blank":
             return Verdict(exercise.name, "blank", advice=result.message)
+        if result.kind == "timeout":
+            return Verdict(exercise.name, "failed", tuple(results))
     if not results:
         return Verdict(exercise.name, "failed", advice="This exercise has no cases yet.")
     if all(result.passed for result in results):
@@ -92,8 +98,9 @@ def _run_case(exercise: Exercise, case: Case, function: Callable) -> tuple[CaseR
     for name in exercise.gradient:
         given[name] = given[name].requires_grad_(True)
     try:
-        answer = function(*given.values())
-    except Exception as error:
+        with time_limit():
+            answer = function(*given.values())
+    except (Exception, OutOfTimeError) as error:
         kind, message = _told(error, function)
         return failed(kind, message)
     for name, value in case.inputs.items():
@@ -115,10 +122,11 @@ def _run_rule(name: str, rule: Callable, function: Callable, *, sound: bool) -> 
     """One rule. When something before it failed (``sound`` is False), a rule that stumbles over an odd answer tells no
     traceback."""
     try:
-        rule(function)
+        with time_limit():
+            rule(function)
     except RefusedError as refused:
         return CaseResult(name, False, "rule", str(refused))
-    except Exception as error:
+    except (Exception, OutOfTimeError) as error:
         kind, message = _told(error, function)
         if kind == "exception" and not sound and learner_line(error.__traceback__, function) is None:
             kind, message = "rule", "cannot be tried before the cases above pass."
@@ -197,7 +205,7 @@ def _compare_numbers(left: np.ndarray, right: np.ndarray, tolerance: float, part
             f"got {describe(left[worst])}, expected {describe(right[worst])}."
         )
     if np.isnan(left).any() and not np.isnan(right).any():
-        told += " There are NaNs: look for 0/0, log(0) or inf - inf."
+        told += " There are NaNs: look for 0/0, 1/0, log(0) or inf - inf."
     return "value", told
 
 
@@ -288,12 +296,18 @@ def _kind_words(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, tuple | list):
-        return f"{len(value)} values ({type(value).__name__})"
+        return f"a {type(value).__name__} of {len(value)}"
     return f"of type {type(value).__name__}"
 
 
-def _told(error: Exception, function: Callable) -> tuple[str, str]:
+def _told(error: BaseException, function: Callable) -> tuple[str, str]:
     """An exception of the learner's code: kind and sentence, with the learner's own line."""
+    if isinstance(error, OutOfTimeError):
+        line = learner_line(error.__traceback__, function)
+        return "timeout", (
+            f"not done after {patience.SECONDS:g} seconds, and was stopped{f' at your line {line}' if line else ''}. "
+            "If there is a loop: does what it waits for change inside it, and can it ever come true?"
+        )
     if isinstance(error, NotImplementedError):
         return "blank", str(error) or "The function still raises NotImplementedError."
     summary = str(error).splitlines()[0].rstrip(".") if str(error) else ""

@@ -30,7 +30,7 @@ class CaseResult:
     Attributes:
         name: of the case or rule.
         passed: whether it held.
-        kind: why it did not: "value", "shape", "dtype", "type", "mutation", "gradient", "rule", "exception", "blank"; "" when
+        kind: why it did not: "value", "shape", "dtype", "type", "mutation", "gradient", "rule", "exception", "timeout", "blank"; "" when
         passed. message: one or two sentences for the learner; "" when passed.
     """
 
