@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
+from mmrec_teach.grading.watch import Largest
 
 # -- the projection --------------------------------------------------------------------------------------------------------
 project = Exercise("project", lesson="02", gradient=("E", "offset"))
@@ -58,30 +59,15 @@ def _(features, missing, items, E, offset):
     return out
 
 
-class _Watched(torch.Tensor):
-    """A table that notes the largest new tensor made of it or of what was made of it. Views of the table do not count."""
-
-    table: int
-    numel: int
-
-    @classmethod
-    def __torch_function__(cls, func, types, args=(), kwargs=None):
-        out = super().__torch_function__(func, types, args, kwargs or {})
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().data_ptr() != cls.table:
-                cls.numel = max(cls.numel, tensor.numel())
-        return out
-
-
 @project.rule("the batch's rows only: the whole shop is not projected")
 def _(project):
     features, missing = torch.ones(20_000, 8), torch.zeros(20_000, dtype=torch.bool)
     E, offset = torch.ones(4, 8), torch.zeros(4)
-    _Watched.table, _Watched.numel = features.untyped_storage().data_ptr(), 0
-    project(features.as_subclass(_Watched), missing, torch.tensor([5, 17, 19_999]), E, offset)
+    with Largest(features, missing, E, offset) as largest:
+        project(features, missing, torch.tensor([5, 17, 19_999]), E, offset)
     expect(
-        _Watched.numel < 20_000,
-        f"for a batch of 3 items your function makes a table of {_Watched.numel:,} numbers: look up the rows first, then project",
+        largest.numel < 20_000,
+        f"for a batch of 3 items your function makes a table of {largest.numel:,} numbers: look up the rows first, then project",
     )
 
 

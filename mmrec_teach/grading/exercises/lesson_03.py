@@ -7,6 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
+from mmrec_teach.grading.watch import Largest
 
 
 def _random_edges(seed: int, n_users: int, n_items: int, n_edges: int) -> tuple[np.ndarray, np.ndarray]:
@@ -162,32 +163,13 @@ def _(propagate):
     users = torch.arange(50) * 7
     items = torch.arange(50) * 11
     h = torch.ones(n_users + n_items, 2)
-    with _Largest(h) as largest:
+    with Largest(h) as largest:
         out = propagate(users, items, torch.ones(50), h, n_users)
     expect(tuple(out.shape) == (n_users + n_items, 2), f"{n_users + n_items} rows went in and {out.shape[0]} came out")
     expect(
         largest.numel <= 4 * h.numel(),
         f"your function makes a table of {largest.numel:,} numbers; 50 edges between {n_users} users and {n_items} items need none",
     )
-
-
-class _Largest(torch.utils._python_dispatch.TorchDispatchMode):
-    """Remembers the largest tensor made inside it that is no view of anything it was given."""
-
-    def __init__(self, *given: torch.Tensor):
-        super().__init__()
-        self.numel, self._known = 0, {t.untyped_storage().data_ptr() for t in given}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            dense = tensor.layout == torch.strided
-            if dense and tensor.untyped_storage().data_ptr() in self._known:
-                continue
-            self.numel = max(self.numel, tensor.numel() if dense else tensor._nnz())
-        return out
 
 
 @propagate.wrong("users first, and items then hear the users' NEW vectors")
