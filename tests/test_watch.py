@@ -18,21 +18,19 @@ def test_it_sees_the_largest_table_and_no_views():
     with Largest(x, rows) as largest:
         (x * 2)[rows]
     assert largest.numel == 400
-    with Largest() as largest:
-        torch.eye(50).to_sparse_csr()
-    assert largest.numel == 2500
 
 
 def test_it_sees_what_is_made_by_methods_operators_and_lists():
     x = torch.ones(10, 4)
-    for make in (
-        lambda: x.split(5)[0] + 1,
-        lambda: torch.einsum("ij,kj->ik", x, x),
-        lambda: x.index_add(0, torch.tensor([0]), x[:1]),
-    ):
+    made = {
+        20: lambda: x.split(5)[0] + 1,
+        100: lambda: torch.einsum("ij,kj->ik", x, x),
+        40: lambda: x.index_add(0, torch.tensor([0]), x[:1]),
+    }
+    for numel, make in made.items():
         with Largest(x) as largest:
             make()
-        assert largest.numel in (20, 100, 40)
+        assert largest.numel == numel
 
 
 def test_it_does_not_import_the_compiler():
