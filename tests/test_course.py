@@ -75,6 +75,24 @@ def test_building_twice_changes_nothing(course):
     assert {path: path.read_bytes() for path in course.rglob("*.*")} == before
 
 
+def test_the_builder_furnishes_a_master(course):
+    notebook = nbformat.read(course / "lessons" / "01_toy.ipynb", as_version=4)
+    at = next(n for n, cell in enumerate(notebook.cells) if cell.id == "exercise-toy_loss")
+    said = notebook.cells[at - 1].source
+    assert "Exercise · 5 min · 2 points · difficulty 1 of 3" in said
+    assert "Write `toy_loss`" in said
+    folded = [cell for cell in notebook.cells if cell.metadata.get("jupyter", {}).get("source_hidden")]
+    assert [cell.source.split("(")[0] for cell in folded] == ["reveal", "quiz"]
+
+    edit(course / "solutions" / "01_toy.py", '"minutes": 5', '"minutes": 7')
+    assert any("lacks its heading" in line for line in differences(course))
+    build(course)
+    text = (course / "solutions" / "01_toy.py").read_text(encoding="utf-8")
+    assert text.count("Exercise · ") == 1
+    assert "Exercise · 7 min" in text
+    assert differences(course) == []
+
+
 def test_cell_ids_survive_the_edit_of_another_cell():
     ids = {}
     for name, text in {

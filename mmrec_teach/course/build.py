@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmrec_teach.course.furnish import furnished
 from mmrec_teach.course.master import Master, load_masters, read_percent
 from mmrec_teach.errors import InputError
 from mmrec_teach.files import write_text
@@ -82,7 +83,7 @@ def generated_files(master: Master) -> dict[str, str]:
 
 
 def build(root: Path, stems: Iterable[str] | None = None) -> list[str]:
-    """Write all generated files that are not up to date, and remove lessons that have no master any more.
+    """Furnish the masters, write all generated files that are not up to date, and remove lessons that have no master any more.
 
     Args:
         root: the folder that holds ``solutions/`` and ``lessons/``.
@@ -96,6 +97,10 @@ def build(root: Path, stems: Iterable[str] | None = None) -> list[str]:
     for master in masters:
         if wanted is not None and master.stem not in wanted:
             continue
+        if (text := furnished(master.text)) != master.text:
+            write_text(master.path, text)
+            done.append(f"furnished solutions/{master.path.name}")
+            master = Master(master.path, text)
         for name, text in generated_files(master).items():
             if _read(root / name) != text:
                 write_text(root / name, text)
@@ -112,6 +117,8 @@ def differences(root: Path) -> list[str]:
     found = []
     masters = load_masters(root)
     for master in masters:
+        if furnished(master.text) != master.text:
+            found.append(f"solutions/{master.path.name}: an exercise lacks its heading, or a quiz or reveal is not folded")
         for name, text in generated_files(master).items():
             there = _read(root / name)
             if there is None:

@@ -182,7 +182,7 @@ def blank_text(text: str, *, where: str = "master") -> str:
                 raise InputError(
                     "a solution region is still open where the next cell begins", where=f"{where} line {opened_at}"
                 )
-            exercise = _marker_exercise(line)
+            exercise = marker_exercise(line)
         begin = BEGIN.match(line)
         if begin:
             if opened_at is not None:
@@ -211,7 +211,7 @@ def blank_text(text: str, *, where: str = "master") -> str:
     return "\n".join(out) + "\n"
 
 
-def _marker_exercise(line: str) -> dict | None:
+def marker_exercise(line: str) -> dict | None:
     """The exercise metadata of a ``# %%`` line; None when there is none."""
     if "exercise=" not in line:
         return None
