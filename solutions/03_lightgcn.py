@@ -124,6 +124,11 @@ draw()
 #
 # ## Exercise 1 · the value of every edge
 
+# %% [markdown] tags=["exercise-heading"]
+# ### Exercise · 8 min · 3 points · difficulty 2 of 3
+# Write `normalize_adjacency`: one over the roots of both degrees, for every edge.
+# *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
+
 # %% tags=["exercise"] exercise={"id": "normalize_adjacency", "title": "one over the roots of both degrees, for every edge", "points": 3, "minutes": 8, "difficulty": 2, "hints": ["Two counts first: how many edges each user has, and how many each item has. Then look both up for each edge.", "torch.bincount(users, minlength=n_users) counts the edges of every user; indexing it with `users` gives one degree for each edge.", "Multiply the two degrees of an edge as floats and take one over the square root: .rsqrt() does both."]}
 def normalize_adjacency(users, items, n_users, n_items):
     """Value 1 / (√|N_u| √|N_i|) of every edge (u, i).
@@ -156,6 +161,11 @@ draw(normalize_adjacency(toy_users, toy_items, 3, 4), "Edges between well connec
 # ## Exercise 2 · one step along the edges
 # Users and items sit in one table `h`: users in the first rows, items after them. Item $i$ is row `n_users + i`. For every edge, take
 # the vector at one end, multiply it by the edge's value, add it at the other end. In both directions.
+
+# %% [markdown] tags=["exercise-heading"]
+# ### Exercise · 12 min · 4 points · difficulty 3 of 3
+# Write `propagate`: one step along the edges.
+# *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
 
 # %% tags=["exercise"] exercise={"id": "propagate", "title": "one step along the edges", "points": 4, "minutes": 12, "difficulty": 3, "hints": ["Make an empty (all zero) table like h. Along each edge two messages travel: item to user and user to item. Both read h, neither reads the new table.", "A node with many edges receives many messages and must add them up. new[users] = … or new[users] += … keeps only one of them; index_add adds all.", "values[:, None] * h[n_users + items] are the messages to users; new.index_add(0, users, messages) delivers them. The other direction likewise."]}
 def propagate(users, items, values, h, n_users):
@@ -205,6 +215,11 @@ pd.DataFrame({f"layer {l}": h[:, 0].tolist() for l, h in enumerate(steps)}, inde
 # Layer 0 is a node itself, layer 1 its direct neighbours, layer 2 those who share one. LightGCN keeps **all** of them, equally:
 #
 # $$H = \frac{1}{L+1}\sum_{l=0}^{L} H^{(l)}$$
+
+# %% [markdown] tags=["exercise-heading"]
+# ### Exercise · 6 min · 3 points · difficulty 1 of 3
+# Write `layer_mean`: propagate L times and average all layers.
+# *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
 
 # %% tags=["exercise"] exercise={"id": "layer_mean", "title": "propagate L times and average all layers", "points": 3, "minutes": 6, "difficulty": 1, "hints": ["Keep two things while you walk: the current layer, and the sum of all layers so far. Both begin as h0.", "`adjacency @ layer` is the next layer. L layers of propagation make L + 1 tables.", "for _ in range(n_layers): layer = adjacency @ layer; total = total + layer. At the end divide by n_layers + 1."]}
 def layer_mean(adjacency, h0, n_layers):
@@ -374,7 +389,7 @@ figures.oversmoothing(
     title=f"Trained with the layer mean: recall peaks at {mean_rows['recall@20'].idxmax()} layers, then depth costs",
 )
 
-# %%
+# %% jupyter={"source_hidden": true}
 reveal(
     "depth", int(mean_rows["recall@20"].idxmax()),
     "Recall@20 by depth: " + ", ".join(f"{d}: {r:.3f}" for d, r in mean_rows["recall@20"].items()) + ". One or two layers are close; with "
@@ -415,7 +430,7 @@ figures.oversmoothing(
     f"{smooth['effective rank', 'last layer'].iloc[-1]:.0f}, and the items turn one way",
 )
 
-# %%
+# %% jupyter={"source_hidden": true}
 final_cosine = smooth["mean cosine", "last layer"].iloc[-1]
 answers = {"about 0: as different as before": 0.0, "about 0.5": 0.5, "about 1: all point the same way": 1.0}
 length = pure[16][warm].norm(dim=1).numpy()
@@ -424,7 +439,8 @@ reveal(
     "collapse", min(answers, key=lambda a: abs(answers[a] - final_cosine)),
     f"Mean cosine {final_cosine:.2f} after 16 layers, from {abs(smooth['mean cosine', 'last layer'].iloc[0]):.2f} at none; the layer mean "
     f"stays at {smooth['mean cosine', 'layer mean'].iloc[-1]:.2f}. After 64 it is {far['mean cosine', 'last layer']:.2f}. Repeated "
-    f"products leave the largest eigenvector, and that one is √degree: at 16 the vectors' lengths correlate {np.corrcoef(length, np.sqrt(degree))[0, 1]:.2f} with the root of the number of "
+    f"products leave the largest eigenvector, and that one is √degree: at 16 the vectors' lengths "
+    f"correlate {np.corrcoef(length, np.sqrt(degree))[0, 1]:.2f} with the root of the number of "
     "buyers. What is left is popularity.",
 )
 
@@ -457,13 +473,14 @@ for column, l in enumerate(layers, start=1):
     axis = {"range": [-1.1, 1.1], "showticklabels": False, "showgrid": False, "zeroline": True, "row": 1, "col": column}
     trio.update_xaxes(title="widest axis (PCA)", **axis).update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", **axis)
 trio.update_layout(
-    template=palette.template(), height=430, title="Directions of items: spread out, in groups, all one way", margin={"t": 110, "l": 20, "r": 10},
+    template=palette.template(), height=460, margin={"t": 130, "l": 20, "r": 10},
+    title={"text": "Directions of items: spread out, in groups, nearly all one way", "y": 0.97, "yanchor": "top"},
     meta={"alt": "Three maps on one scale. " + "; ".join(h.replace("<br>", ": ") for h in heads) + "."},
 )
 
 # %% [markdown]
 # *Takeaway: at layer 0 the directions lie around the origin; two layers draw categories together, which is what we want; sixteen draw everything
-# to one side, where no direction tells a lamp from a mug any more.*
+# to one side, where a lamp and a mug point nearly the same way.*
 #
 # Now UMAP, of layers 2 and 16.
 
@@ -540,7 +557,7 @@ pd.DataFrame(rows).T.round(3)
 # - Item-kNN, which only counts, is level with it here. Keep it in your tables.
 # - A map shows neighbourhoods. Collapse is read from effective rank and mean cosine.
 
-# %%
+# %% jupyter={"source_hidden": true}
 quiz(
     [
         {
