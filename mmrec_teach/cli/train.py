@@ -20,6 +20,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     compare.add_argument("--models", help="names with commas, such as popularity,bpr,lightgcn")
     compare.add_argument("--from", dest="saved", metavar="FILE", help="print a saved table again, train nothing")
     _common(compare)
+    compare.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     compare.set_defaults(run=run_compare)
 
 
@@ -120,7 +121,8 @@ def run_compare(args: argparse.Namespace) -> int:
     if args.saved:
         from mmrec_teach.training.experiments import read_comparison
 
-        print_table(read_comparison(args.saved))
+        table = read_comparison(args.saved)
+        print(as_markdown(table)) if args.markdown else print_table(table)
         return 0
     if not args.models:
         raise OptionError("no models named", where="--models", expected="names with commas, such as popularity,bpr,lightgcn")
@@ -165,8 +167,65 @@ def _compare(args: argparse.Namespace, models: list[str]) -> int:
     if args.json:
         write_json(args.json, table)
         console.print(f"Written to {args.json}", markup=False)
-    print_table(table)
+    print(as_markdown(table)) if getattr(args, "markdown", False) else print_table(table)
     return 0
+
+
+NOTES = (
+    "Epochs and settings are chosen on valid. test: train and valid masked; train-mask: only train masked, as in the "
+    "published tables; cold items: recall of those never seen in training. ± is the standard deviation over seeds; the "
+    "interval is a bootstrap over users, first seed."
+)
+
+
+def cells_of(table: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[str], list[str]]]]:
+    """Return the column heads, and for each row the model, its settings and its numbers, all as text."""
+    metric = table["metric"]
+    kind, _, cut = metric.partition("@")
+    other = f"ndcg@{cut}" if kind != "ndcg" else f"recall@{cut}"
+    heads = [
+        f"valid {metric}",
+        f"test {metric}",
+        "95 % interval",
+        f"test {other}",
+        f"cold items recall@{cut}",
+        f"train-mask {metric}",
+    ]
+    rows = []
+    for row in table["rows"]:
+        low, high = row["interval"]
+        cold = row["cold"].get(f"recall@{cut}")
+        numbers = [
+            _cell(row["valid"][metric]),
+            _cell(row["test"][metric]),
+            f"{low:.3f}-{high:.3f}",
+            _cell(row["test"][other]),
+            "none" if cold is None else _cell(cold),
+            _cell(row["test_train_mask"][metric]),
+        ]
+        rows.append((row["model"], [f"{k}={v}" for k, v in {**row["options"], **row["weights"]}.items()], numbers))
+    return heads, rows
+
+
+def title_of(table: dict[str, Any]) -> str:
+    """Return one line on the data set, the ranking and the seeds."""
+    data, seeds = table["data"], max(len(row["seeds"]) for row in table["rows"])
+    size = f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked"
+    return f"{size}, {seeds} seed{'s' * (seeds > 1)}"
+
+
+def as_markdown(table: dict[str, Any]) -> str:
+    """Return a comparison as a Markdown table with its title."""
+    heads, rows = cells_of(table)
+    lines = [
+        f"| {title_of(table)} | " + " | ".join(heads) + " |",
+        "|---|" + "---:|" * len(heads),
+        *(
+            "| " + " | ".join([model + (f" ({', '.join(setting)})" if setting else ""), *numbers]) + " |"
+            for model, setting, numbers in rows
+        ),
+    ]
+    return "\n".join(lines)
 
 
 def print_table(table: dict[str, Any]) -> None:
@@ -175,43 +234,16 @@ def print_table(table: dict[str, Any]) -> None:
     from rich.table import Table
 
     metric = table["metric"]
-    kind, _, cut = metric.partition("@")
-    other = f"ndcg@{cut}" if kind != "ndcg" else f"recall@{cut}"
-    data = table["data"]
     console = Console(width=None if Console().is_terminal else 118, highlight=False)
-    seeds = max(len(row["seeds"]) for row in table["rows"])
-    size = f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked"
-    out = Table(title=f"{size}, {seeds} seed{'s' * (seeds > 1)}", title_justify="left")
+    heads, rows = cells_of(table)
+    out = Table(title=title_of(table), title_justify="left")
     out.add_column("model", no_wrap=True)
-    for name in (
-        f"valid\n{metric}",
-        f"test\n{metric}",
-        "95 %\ninterval",
-        f"test\n{other}",
-        f"cold items\n{metric}",
-        f"train-mask\n{metric}",
-    ):
-        out.add_column(name, justify="right", no_wrap=True)
-    for row in table["rows"]:
-        low, high = row["interval"]
-        cold = row["cold"].get(f"recall@{cut}")
-        out.add_row(
-            "\n  ".join([row["model"], *(f"{k}={v}" for k, v in {**row["options"], **row["weights"]}.items())]),
-            _cell(row["valid"][metric]),
-            _cell(row["test"][metric]),
-            f"{low:.3f}-{high:.3f}",
-            _cell(row["test"][other]),
-            "none" if cold is None else _cell(cold),
-            _cell(row["test_train_mask"][metric]),
-        )
+    for head in heads:
+        out.add_column("\n".join(head.rsplit(" ", 1)), justify="right", no_wrap=True)
+    for model, setting, numbers in rows:
+        out.add_row("\n  ".join([model, *setting]), *numbers)
     console.print(out)
-    console.print(
-        "Epochs and settings are chosen on valid. test: train and valid masked; train-mask: only train masked, as in the "
-        "published tables; cold items: recall of those never seen in training. ± is the standard deviation over seeds; the "
-        "interval is a bootstrap over users, first seed.",
-        soft_wrap=False,
-        markup=False,
-    )
+    console.print(NOTES, soft_wrap=False, markup=False)
     if table["pairs"]:
         console.print(
             f"Best on valid: {table['pairs'][0]['models'][0]}. On the same test users, in {metric}, it is ahead of",
