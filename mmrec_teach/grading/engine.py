@@ -246,26 +246,38 @@ def _central_difference(exercise: Exercise, case: Case, name: str, step: float =
 
 
 def _resemblance(exercise: Exercise, results: list[CaseResult], answers: list[tuple[Case, Any]]) -> str:
-    """The misconception whose answers equal the learner's on every case; "" when none does."""
-    usable = [(case, answer) for case, answer in answers if answer is not None]
-    if not usable or len(usable) < len(answers) or not any(result.kind == "value" for result in results):
+    """The misconception whose answers equal the learner's on every case; "" when none does.
+
+    A case in which the learner's function raises an exception fits a wrong solution that raises one there, too.
+    """
+    raised = [result.kind == "exception" for result in results[: len(answers)]]
+    if not any(result.kind == "value" for result in results):
+        return ""
+    if any(answer is None and not stumbled for (_, answer), stumbled in zip(answers, raised, strict=True)):
         return ""
     for name, wrong in exercise.wrongs.items():
-        try:
-            same = all(
-                compare(
-                    answer,
-                    _detached(wrong(*[for_learner(v, exercise.arrays) for v in case.inputs.values()])),
-                    exercise.tolerance,
-                )
-                is None
-                for case, answer in usable
-            )
-        except Exception:  # a wrong solution may be one that raises
-            continue
-        if same:
+        if all(
+            _raises(wrong, exercise, case) if stumbled else _answers(wrong, exercise, case, answer)
+            for (case, answer), stumbled in zip(answers, raised, strict=True)
+        ):
             return f"Your answers are those of: {name}."
     return ""
+
+
+def _raises(wrong: Callable, exercise: Exercise, case: Case) -> bool:
+    try:
+        _answer_of(wrong, exercise, case)
+    except Exception:
+        return True
+    return False
+
+
+def _answers(wrong: Callable, exercise: Exercise, case: Case, answer: Any) -> bool:
+    """Whether the wrong solution's answer to a case is the learner's."""
+    try:
+        return compare(answer, _answer_of(wrong, exercise, case), exercise.tolerance) is None
+    except Exception:  # a wrong solution may be one that raises
+        return False
 
 
 def _answer_of(wrong: Callable, exercise: Exercise, case: Case) -> Any:

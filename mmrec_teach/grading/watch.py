@@ -1,4 +1,4 @@
-"""Watch what a learner's function makes on its way to the answer."""
+"""Watch what a learner's function makes, and how often it calls torch, on its way to the answer."""
 
 from __future__ import annotations
 
@@ -33,3 +33,19 @@ class Largest(TorchFunctionMode):
             elif tensor.untyped_storage().data_ptr() not in self._known:
                 self.numel = max(self.numel, tensor.numel())
         return out
+
+
+class Calls(TorchFunctionMode):
+    """Counts the torch functions called inside ``with Calls() as calls:``; a loop over rows shows in it.
+
+    Attributes:
+        count: calls so far.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.count += 1
+        return function(*args, **(kwargs or {}))

@@ -28,6 +28,12 @@ def _mask_cases() -> Iterator[Case]:
         items=np.array([0, 1, 2]),
     )
     yield Case(
+        "as many users as items",
+        scores=np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
+        rows=np.array([0, 1]),
+        items=np.array([2, 0]),
+    )
+    yield Case(
         "all scores below zero",
         scores=np.array([[-5.0, -4.0, -3.0]]),
         rows=np.array([0]),
@@ -61,6 +67,36 @@ def _mask_never(function) -> None:
     owned = np.zeros((50, 20), dtype=bool)
     owned[rows, items] = True
     expect(not owned[np.arange(50), best].any(), "after masking, some user's best item is still one that the user owns")
+
+
+@mask_seen.rule("hidden whatever the other scores are")
+def _mask_lowest(function) -> None:
+    masked = np.asarray(function(np.full((1, 3), -1e30), np.array([0]), np.array([1])))
+    expect(
+        int(np.argmax(masked[0])) != 1,
+        "where all other scores are -1e30, the hidden item comes up first: only -np.inf is below every score",
+    )
+
+
+@mask_seen.wrong("the scores as they came: out[rows][:, items] = … writes into a copy, and out stays what it was")
+def _mask_chained(scores, rows, items):
+    out = scores.copy()
+    out[rows][:, items] = -np.inf
+    return out
+
+
+@mask_seen.wrong("rows and items in each other's place")
+def _mask_swapped(scores, rows, items):
+    out = scores.copy()
+    out[items, rows] = -np.inf
+    return out
+
+
+@mask_seen.wrong("a very low number in place of minus infinity: some score can be lower still")
+def _mask_finite(scores, rows, items):
+    out = scores.copy()
+    out[rows, items] = -1e9
+    return out
 
 
 @mask_seen.wrong("zero in place of minus infinity")
@@ -134,6 +170,11 @@ def _recall_precision(hits, n_relevant, k):
     return hits[:, :k].sum(1) / k
 
 
+@recall_at_k.wrong("whole-number division: // throws the fraction away")
+def _recall_floor(hits, n_relevant, k):
+    return hits[:, :k].sum(1) // n_relevant
+
+
 @recall_at_k.wrong("the cut-off forgotten")
 def _recall_all(hits, n_relevant, k):
     return hits.sum(1) / n_relevant
@@ -186,6 +227,13 @@ def _ndcg_perfect(function) -> None:
 def _ndcg_order(function) -> None:
     values = np.asarray(function(np.eye(5, dtype=bool), np.ones(5, dtype=np.int64), 5), dtype=float)
     expect(bool((np.diff(values) < 0).all()), "moving the only hit one place down must lower the value every time")
+
+
+@ndcg_at_k.wrong("place + 1 forgotten: log2(place) is 0 at the first place, and 1/0 is infinite")
+def _ndcg_no_shift(hits, n_relevant, k):
+    with np.errstate(all="ignore"):
+        discount = 1 / np.log2(np.arange(1, k + 1))
+        return hits[:, :k] @ discount / np.cumsum(discount)[np.minimum(n_relevant, k) - 1]
 
 
 @ndcg_at_k.wrong("DCG: not divided by the best possible")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
+from mmrec_teach.grading.watch import Calls
 
 # -- bpr_score --------------------------------------------------------------------------------------------------------------
 bpr_score = Exercise("bpr_score", lesson="01", gradient=("user_vectors", "item_vectors"))
@@ -97,7 +98,11 @@ def _last_rule(function) -> None:
     taken = torch.ones(3, 40, dtype=torch.bool)
     taken[0, 0] = taken[1, 17] = taken[2, 39] = False
     items = _draw(function, torch.tensor([0, 1, 2, 1]), taken, 3)
-    expect(items.tolist() == [0, 17, 39, 17], f"only items 0, 17 and 39 were left; drawn: {items.tolist()}")
+    expect(
+        items.tolist() == [0, 17, 39, 17],
+        "user 0 has only item 0 left, user 1 only item 17, user 2 only item 39. "
+        f"For the users [0, 1, 2, 1] you drew {items.tolist()}; [0, 17, 39, 17] is expected",
+    )
 
 
 @sample_negatives.rule("every untaken item is equally likely")
@@ -132,6 +137,30 @@ def _generator_rule(function) -> None:
     one, again, other = (_draw(function, users, taken, seed) for seed in (6, 6, 7))
     expect(torch.equal(one, again), "twice the same seed gave different items: draw from the generator that was passed")
     expect(not torch.equal(one, other), "two seeds gave the same items: draw from the generator that was passed")
+
+
+@sample_negatives.rule("no Python loop over the rows")
+def _loop_rule(function) -> None:
+    taken = _taken(7, 10, 40, 0.3)
+    users = torch.arange(10).repeat(200)
+    with Calls() as calls:
+        function(users, taken, torch.Generator().manual_seed(7))
+    expect(
+        calls.count < len(users) // 2,
+        f"{calls.count:,} torch calls for {len(users):,} rows: the rows are gone through one by one. "
+        "Draw for all rows at once, then again for the unlucky ones only",
+    )
+
+
+@sample_negatives.wrong("a Python loop over the rows")
+def _negatives_loop(users, taken, generator):
+    items = torch.zeros_like(users)
+    for row, user in enumerate(users.tolist()):
+        item = int(torch.randint(taken.shape[1], (1,), generator=generator))
+        while taken[user, item]:
+            item = int(torch.randint(taken.shape[1], (1,), generator=generator))
+        items[row] = item
+    return items
 
 
 @sample_negatives.wrong("no look at what the user took")
@@ -196,10 +225,9 @@ def _loss_finite(function) -> None:
     loss = function(pos, torch.tensor([200.0]))
     expect(bool(torch.isfinite(loss)), "with a margin of -400 the loss is not finite; use logsigmoid or softplus")
     (slope,) = torch.autograd.grad(loss, pos)
-    expect(
-        abs(float(slope) + 1) < 1e-3,
-        f"with a margin of -400 the slope is {float(slope):.3g} in place of -1: nothing is learned",
-    )
+    pull = round(float(slope), 3) + 0.0  # no minus zero
+    lesson = "nothing is learned" if pull == 0 else "the model learns the opposite" if pull > 0 else "the pull is not that of the loss"
+    expect(abs(pull + 1) < 1e-3, f"with a margin of -400 the slope is {pull:g} in place of -1: {lesson}")
 
 
 @bpr_loss.rule("only the difference counts")
@@ -212,6 +240,11 @@ def _loss_shift(function) -> None:
 @bpr_loss.wrong("the pair the wrong way round")
 def _loss_swapped(pos, neg):
     return -torch.nn.functional.logsigmoid(neg - pos).mean()
+
+
+@bpr_loss.wrong("the minus sign left out: the worse a pair, the lower the loss")
+def _loss_no_minus(pos, neg):
+    return torch.nn.functional.logsigmoid(pos - neg).mean()
 
 
 @bpr_loss.wrong("the sum in place of the mean")
