@@ -32,7 +32,7 @@ from mmrec_teach.views import Projector, palette, warm_up
 
 warm_up()  # UMAP gets ready in the background while you read
 bazaar = load("bazaar")
-mia = int(np.flatnonzero(bazaar.user_ids == "v0027")[0])
+mia = int(np.flatnonzero(bazaar.user_ids == "v0660")[0])
 took = bazaar.matrix("train")  # (users, items), 1 where taken
 print(bazaar)
 
@@ -474,7 +474,8 @@ for column, l in enumerate(layers, start=1):
     trio.update_xaxes(title="widest axis (PCA)", **axis).update_yaxes(scaleanchor=f"x{column if column > 1 else ''}", **axis)
 trio.update_layout(
     template=palette.template(), height=460, margin={"t": 130, "l": 20, "r": 10},
-    title={"text": "Directions of items: spread out, in groups, nearly all one way", "y": 0.97, "yanchor": "top"},
+    title={"text": "Directions of items: spread out, in groups, nearly all one way",
+           "y": 0.96, "yref": "container", "yanchor": "top", "pad": {"t": 0, "b": 0}},
     meta={"alt": "Three maps on one scale. " + "; ".join(h.replace("<br>", ": ") for h in heads) + "."},
 )
 
