@@ -144,6 +144,11 @@ pd.DataFrame(shared).round(2)
 # A training step needs the content vectors of its batch, not of the shop. And an item whose picture is lost should say **nothing**:
 # zero, so that it neither gains nor loses. Some implementations add an offset to $E f_i$; then "nothing" needs care.
 
+# %% [markdown] tags=["exercise-heading"]
+# ### Exercise · 8 min · 3 points · difficulty 2 of 3
+# Write `project`: the content vectors of a batch.
+# *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
+
 # %% tags=["exercise"] exercise={"id": "project", "title": "the content vectors of a batch", "points": 3, "minutes": 8, "difficulty": 2, "hints": ["What is the smallest table you need: features of all items, or of those in `items`? Look up first, multiply after.", "E has shape (k, D) and a row of features has D numbers: rows @ E.T gives k numbers for each row. The offset is added to every row.", "Afterwards set the rows of missing items to zero: `missing[items]` is True where a row must vanish; masked_fill with [:, None] reaches all k columns."]}
 def project(features, missing, items, E, offset):
     """Content vectors E f_i + offset of a batch of items; zeros for an item without content.
@@ -169,6 +174,11 @@ hint("project")
 # ## Exercise 2 · the content score of a pair
 # Row $n$ of every input belongs to pair $n$ of the batch. Personal fit plus common appeal.
 
+# %% [markdown] tags=["exercise-heading"]
+# ### Exercise · 6 min · 2 points · difficulty 1 of 3
+# Write `content_score`: personal fit plus common appeal.
+# *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
+
 # %% tags=["exercise"] exercise={"id": "content_score", "title": "personal fit plus common appeal", "points": 2, "minutes": 6, "difficulty": 1, "hints": ["Two inner products are added. One differs by user, the other does not.", "Pair by pair: multiply entry by entry and sum over the last axis. A matrix product would pair everybody with everybody.", "The first is (theta * Ef).sum(-1); the second is a matrix-vector product of f with beta."]}
 def content_score(theta, Ef, f, beta):
     """θ_u · (E f_i) + β' · f_i for every pair.
@@ -192,6 +202,11 @@ hint("content_score")
 # %% [markdown]
 # ## Exercise 3 · everybody's score for everything
 # Training scores pairs. Ranking scores all items for a block of users at once: here matrix products are right.
+
+# %% [markdown] tags=["exercise-heading"]
+# ### Exercise · 8 min · 3 points · difficulty 2 of 3
+# Write `vbpr_score`: the score of every item for a block of users.
+# *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
 
 # %% tags=["exercise"] exercise={"id": "vbpr_score", "title": "the score of every item for a block of users", "points": 3, "minutes": 8, "difficulty": 2, "hints": ["The answer has one row a user and one column an item. Which of the inputs differ by user, which by item only?", "Two matrix products give (users, items) tables. b_i and appeal are one number an item: adding a (I,) vector to a (n, I) table lays it along the items.", "History: b_i + gamma_u @ gamma_i.T. Content: w times the sum of theta_u @ Ef.T and appeal."]}
 def vbpr_score(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
@@ -222,7 +237,7 @@ hint("vbpr_score")
 vbpr = trained("vbpr", weights={"l2": 0.01}, content_dim=32)  # the features as they come
 
 # %%
-mia = int(np.flatnonzero(bazaar.user_ids == "v0027")[0])
+mia = int(np.flatnonzero(bazaar.user_ids == "v0660")[0])
 with torch.no_grad():
     every = torch.arange(bazaar.n_items)
     absent = torch.from_numpy(bazaar.missing["image"] & bazaar.missing["text"])  # here no item lacks both
@@ -292,7 +307,7 @@ figures.frequency_bars(
 # %% [markdown]
 # *Takeaway: content rescues cold items and helps the rarest warm ones. All others pay for it. That price is worth a closer look.*
 
-# %%
+# %% jupyter={"source_hidden": true}
 options = {"about 0.05": 0.05, "about 0.2": 0.2, "about 0.4": 0.4, "about 0.8": 0.8}
 reveal(
     "vbpr-cold",
@@ -302,7 +317,7 @@ reveal(
     "warm items with a history to speak for them take many of the places.",
 )
 
-# %%
+# %% jupyter={"source_hidden": true}
 change = head_vbpr - head_bpr
 reveal(
     "vbpr-head",
@@ -354,7 +369,7 @@ runs["VBPR, length 1"] = [evaluate(model, bazaar, "test") for model in unit_mode
 table = over_seeds(runs)
 table.groupby("model", sort=False).mean().round(3)
 
-# %%
+# %% jupyter={"source_hidden": true}
 rise = table.loc["VBPR, length 1", "recall@20"].mean() - table.loc["VBPR", "recall@20"].mean()
 loud, calm = loudness(vbpr), loudness(unit_models[0])
 reveal(
@@ -599,7 +614,7 @@ pd.DataFrame({"paper": summary(runs["VBPR"][0]), "released": summary(evaluate(re
 # - Scale and truth of the features matter: long vectors drown history, and wrong ones are worse than none.
 # - Average recall hides who is served: ask by frequency, ask by user.
 
-# %%
+# %% jupyter={"source_hidden": true}
 quiz(
     [
         {

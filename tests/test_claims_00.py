@@ -43,7 +43,7 @@ def test_hiding_less_costs_those_who_know_the_user_most(shop):
     }
     nothing, train, both = by_mask.values()
     for name in ("item-knn", "oracle"):
-        assert nothing[name] < 0.93 * both[name], name
+        assert nothing[name] < 0.92 * both[name], name
         assert train[name] < both[name], name
         assert train[name] > 0.95 * both[name], "a small gain, the lesson says"
     assert nothing["item-knn"] < 0.9 * both["item-knn"]
@@ -78,14 +78,19 @@ def test_the_more_future_leaks_the_higher_the_number(exams, seed):
     order = [exams["random", seed], exams["user-time", 0], exams["global-time", 0]]
     knn = [found["item-knn"].mean() for found in order]
     assert knn[0] > 1.03 * knn[1] > 1.03 * 1.1 * knn[2], knn
+    assert 0.62 < knn[0] < 0.71, "about two thirds"
+    assert knn[2] < 0.5
     share = [found["item-knn"].mean() / found["oracle"].mean() for found in order]
     assert share[0] > share[1] > share[2], share
 
     late = order[2]["item-knn"].users
-    fairly = {name: [fair(found[name], late) for found in order] for name in ("item-knn", "oracle")}
-    assert fairly["item-knn"][0] > fairly["item-knn"][1] > fairly["item-knn"][2], "same users, warm items only"
-    fall = {name: 1 - values[2] / values[0] for name, values in fairly.items()}
-    assert fall["oracle"] < 0.7 * fall["item-knn"], fall
+    # the same users, warm items only: what is left of a fall that the oracle falls, too, is no leak
+    knn, oracle = ([fair(found[name], late) for found in order] for name in ("item-knn", "oracle"))
+    assert knn[0] > knn[1] > knn[2]
+    assert oracle[1] < 0.95 * oracle[0], "late purchases are harder to guess for anybody"
+    of_oracle = [mine / best for mine, best in zip(knn, oracle, strict=True)]
+    assert abs(of_oracle[0] - of_oracle[1]) < 0.05, of_oracle
+    assert of_oracle[2] < min(of_oracle[:2]) - 0.05, of_oracle
 
 
 def test_people_take_what_they_like_best_early(bazaar):
@@ -102,16 +107,51 @@ def test_people_take_what_they_like_best_early(bazaar):
 
 @pytest.mark.parametrize("first_seed", [0, 20, 40])
 def test_choosing_on_test_flatters_even_a_coin(bazaar, first_seed):
-    coins = [create("random", bazaar, seed=first_seed + n) for n in range(20)]
-    on_test = np.array([evaluate(coin, bazaar, "test", ks=(20,)).mean() for coin in coins])
+    on_test = coins_on(bazaar, "test", first_seed)
     assert on_test.max() > 1.08 * on_test.mean()
 
 
+def test_chosen_on_valid_a_coin_is_judged_honestly_on_average(bazaar):
+    on_valid, on_test = (np.array([coins_on(bazaar, split, first) for first in (0, 20, 40)]) for split in ("valid", "test"))
+    chosen = on_test[np.arange(3), on_valid.argmax(axis=1)] / on_test.mean(axis=1)
+    assert chosen[0] > 1.2
+    assert chosen[1] < 0.8
+    assert 0.9 < chosen.mean() < 1.1
+
+
+def coins_on(bazaar, split: str, first_seed: int) -> np.ndarray:
+    """Recall@20 of twenty random models."""
+    return np.array(
+        [evaluate(create("random", bazaar, seed=first_seed + n), bazaar, split, ks=(20,)).mean() for n in range(20)]
+    )
+
+
+@pytest.mark.parametrize("k", [100])
+def test_a_longer_list_makes_popularity_look_twice_as_good(shop, k):
+    found = evaluate(create("popularity", shop), shop, "test", ks=(20, k))
+    assert found.mean(f"recall@{k}") > 2 * found.mean("recall@20")
+    for name in ("popularity", "item-knn", "oracle"):
+        found = evaluate(create(name, shop), shop, "test", ks=(5, 20, k))
+        falling = [found.mean(f"precision@{n}") for n in (5, 20, k)]
+        assert falling[0] > falling[1] > falling[2], (name, falling)
+
+
 def test_mia_is_there(bazaar):
-    """The visitor whom the lessons follow: a small basket of two or more kinds, something hidden, a rug."""
-    mia = int(np.flatnonzero(bazaar.user_ids == "v0027")[0])
-    taken = bazaar.items["category"].iloc[bazaar.train.items[bazaar.train.users == mia]]
-    assert 5 <= len(taken) <= 20
-    assert taken.nunique() >= 2
-    assert "rug" in set(taken)
-    assert (bazaar.test.users == mia).any()
+    """The visitor whom the lessons follow: a large interest and a smaller one, hidden things of both, some of them findable."""
+    mia = int(np.flatnonzero(bazaar.user_ids == "v0660")[0])
+    category = bazaar.items["category"].to_numpy()
+    taken, hidden = (part.items[part.users == mia] for part in (bazaar.train, bazaar.test))
+    kinds, counts = np.unique(category[taken], return_counts=True)
+    assert len(taken) > 15
+    assert len(kinds) == 2
+    assert counts.max() > 1.5 * counts.min()
+    assert "rug" in kinds
+    assert len(hidden) >= 3
+    assert set(category[hidden]) == set(kinds)
+    knn = evaluate(create("item-knn", bazaar), bazaar, "test")
+    top = knn.topk[np.flatnonzero(knn.users == mia)[0], :14]
+    assert 0 < np.isin(top, hidden).sum() < len(hidden)
+    smaller = kinds[counts.argmin()]
+    assert (category[top] == smaller).mean() < counts.min() / counts.sum(), "crowded out"
+    unhidden = evaluate(create("item-knn", bazaar), bazaar, "test", mask=())
+    assert np.isin(unhidden.topk[np.flatnonzero(unhidden.users == mia)[0], :7], taken).any()

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from mmrec_teach.evaluation import Evaluation, evaluate
+from mmrec_teach.evaluation import Evaluation, compare, evaluate
 from mmrec_teach.models import BPR, create
 from mmrec_teach.ops import losses
-from mmrec_teach.training import train
+from mmrec_teach.training import fit, train
 
 pytestmark = pytest.mark.claim
 SEEDS = (0, 1, 2)
@@ -61,9 +61,26 @@ def run(bazaar):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_beats_popularity_by_far_but_not_item_neighbours(run, bazaar, seed):
-    bpr = run(seed).found.mean()
-    assert bpr > 2.5 * evaluate(create("popularity", bazaar), bazaar, "test").mean()
-    assert bpr < evaluate(create("item-knn", bazaar), bazaar, "test").mean()
+    bpr, knn = run(seed).found, evaluate(create("item-knn", bazaar), bazaar, "test")
+    assert bpr.mean() > 2.5 * evaluate(create("popularity", bazaar), bazaar, "test").mean()
+    assert bpr.mean() < knn.mean() < 1.15 * bpr.mean(), "a little ahead"
+    assert compare(knn, bpr, "ndcg@20").low > 0, "clearly so for NDCG, user by user"
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_validation_flattens_while_the_loss_falls_on(bazaar, seed):
+    model = create("bpr", bazaar, dim=32, seed=seed)
+    settings = {"epochs": 60, "patience": 6, "metrics_every": 2, "progress": False, "lr": 5e-3, "batch_size": 1024}
+    result = fit(model, bazaar, weights={"l2": 0.01}, seed=seed, device="cpu", **settings)
+    near = next(e for e in result.history if e.metrics and e.metrics["recall@20"] >= 0.97 * result.best["recall@20"])
+    last = result.history[-1]
+    assert near.epoch < 0.7 * last.epoch
+    assert last.losses["bpr"] < 0.8 * near.losses["bpr"]
+    assert last.losses["l2"] > near.losses["l2"]
+    knn = evaluate(create("item-knn", bazaar), bazaar, "test")
+    found = evaluate(model, bazaar, "test")
+    assert found.mean() < knn.mean()
+    assert compare(knn, found, "ndcg@20").low > 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -81,7 +98,9 @@ def test_cold_items_get_nothing(run, bazaar, seed):
 
 def test_among_themselves_cold_items_are_ranked_by_chance(run):
     cold = [run(seed).found.cold() for seed in SEEDS]
-    assert abs(np.mean([c["recall_among_cold@20"] - c["chance_among_cold@20"] for c in cold])) < 0.06
+    beyond = [c["recall_among_cold@20"] - c["chance_among_cold@20"] for c in cold]
+    assert abs(np.mean(beyond)) < 0.06
+    assert min(beyond) < 0 < max(beyond), "now below, now above"
 
 
 @pytest.mark.parametrize("seed", SEEDS)

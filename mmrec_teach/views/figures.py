@@ -25,6 +25,7 @@ from mmrec_teach.views.projection import as_table
 
 KINDS = ("category", "popularity", "cold", "none")
 WEBGL_FROM = 4000  # points; below, SVG is quick enough and prints sharply
+PAGE_WIDTH = 980  # pixels of output beside a cell in a notebook on a laptop screen
 
 
 # -- shared ----------------------------------------------------------------------------------------------------------------
@@ -174,12 +175,16 @@ def _ends(history: Sequence[Any], term: str) -> tuple[float, float]:
 
 
 # -- comparison ----------------------------------------------------------------------------------------------------------
-def metric_bars(table: pd.DataFrame, *, title: str | None = None) -> go.Figure:
+def metric_bars(
+    table: pd.DataFrame, *, title: str | None = None, x_title: str = "metric", y_title: str = "mean over users"
+) -> go.Figure:
     """Bars with intervals: one group per metric, one bar per model.
 
     Args:
         table: columns ``model``, ``metric``, ``mean`` and, where known, ``low`` and ``high`` (the interval's ends).
         title: the takeaway; by default who leads on the first metric and whether the intervals of the first two overlap.
+        x_title: what the groups are, where they are no metrics (column ``metric`` holds models or splits, say).
+        y_title: what the height is.
 
     Raises:
         InputError: a column is missing or the table is empty.
@@ -242,8 +247,8 @@ def metric_bars(table: pd.DataFrame, *, title: str | None = None) -> go.Figure:
         + ", ".join(f"{r.model} {r.mean:.4f}" for r in table[table["metric"] == m][["model", "mean"]].itertuples(index=False))
         for m in metrics
     )
-    figure.update_xaxes(title="metric", showgrid=False)
-    figure.update_yaxes(title="mean over users" + (", 95 % interval" if has_interval else ""), rangemode="tozero")
+    figure.update_xaxes(title=x_title, showgrid=False)
+    figure.update_yaxes(title=y_title + (", 95 % interval" if has_interval else ""), rangemode="tozero")
     return _finish(
         figure,
         title or takeaway,
@@ -671,7 +676,7 @@ def contact_sheet(
         columns: pictures per row.
         marks: (n,) which to frame and tick (hits in a list of recommendations).
         title: the takeaway; by default how many products there are.
-        cell: height of a picture in pixels.
+        cell: height of a picture in pixels; smaller where a row of such pictures would be wider than a notebook's page.
     """
     images = np.asarray(images)
     if images.ndim != 4 or images.shape[3] != 3 or images.dtype != np.uint8:
@@ -687,8 +692,10 @@ def contact_sheet(
         raise InputError("one mark per picture is needed", where="contact_sheet", found=len(marks), expected=str(n))
     columns = max(1, min(columns, n or 1))
     rows = max(1, math.ceil(n / columns))
-    caption_lines = max((min(3, len(textwrap.wrap("✓ " + name, 20))) for name in names if name), default=0)
-    row_height = 1 + 0.13 * caption_lines + 0.06
+    cell = min(cell, int((PAGE_WIDTH - 40) / (columns * 1.08)))
+    letters = max(8, min(20, cell // 6))  # so many fit under a picture
+    caption_lines = max((min(3, len(textwrap.wrap("✓ " + name, letters))) for name in names if name), default=0)
+    row_height = 1 + max(0.13, 16 / cell) * caption_lines + 0.06
     figure = go.Figure()
     centres_x, centres_y = [], []
     for i in range(n):
@@ -721,8 +728,9 @@ def contact_sheet(
         )
         caption = ("✓ " if marked else "") + names[i]
         if caption:
-            short = textwrap.wrap(caption, 20)
-            short = [*short[:2], textwrap.shorten(" ".join(short[2:]), 20, placeholder="…")] if len(short) > 3 else short
+            short = textwrap.wrap(caption, letters)
+            if len(short) > 3:
+                short = [*short[:2], textwrap.shorten(" ".join(short[2:]), letters, placeholder="…")]
             figure.add_annotation(
                 x=x0 + 0.5, y=y0 - 1.03, text="<br>".join(short), showarrow=False, yanchor="top", font={"size": 11.5}
             )

@@ -91,7 +91,7 @@ class WhatIfProtocol:
             how, data = SPLITS[split], self._data
             if how is not None:
                 events = Interactions.concatenate(data.train, data.valid, data.test)
-                data = data.with_splits(*splits.make(events, how))
+                data = data.with_splits(*splits.make(events, how), source=f"{data.name}, split {how}")
             self._splits[split] = data
         return self._splits[split]
 

@@ -226,7 +226,13 @@ def _loss_finite(function) -> None:
     expect(bool(torch.isfinite(loss)), "with a margin of -400 the loss is not finite; use logsigmoid or softplus")
     (slope,) = torch.autograd.grad(loss, pos)
     pull = round(float(slope), 3) + 0.0  # no minus zero
-    lesson = "nothing is learned" if pull == 0 else "the model learns the opposite" if pull > 0 else "the pull is not that of the loss"
+    lesson = (
+        "nothing is learned"
+        if pull == 0
+        else "the model learns the opposite"
+        if pull > 0
+        else "the pull is not that of the loss"
+    )
     expect(abs(pull + 1) < 1e-3, f"with a margin of -400 the slope is {pull:g} in place of -1: {lesson}")
 
 
