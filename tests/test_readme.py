@@ -1,0 +1,50 @@
+"""Every figure of the README stands in a file that a command of this repository wrote, and every command it names exists."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from mmrec_teach.cli import build_parser
+from mmrec_teach.cli.train import as_markdown
+from mmrec_teach.training.experiments import read_comparison
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["bazaar", "baby"])
+def test_tables_are_those_the_command_prints(name):
+    assert as_markdown(read_comparison(ROOT / "benchmarks" / "results" / f"{name}.json")) in README
+
+
+def test_files_it_points_to_exist():
+    targets = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r"`(benchmarks/[\w/]+\.py)", README)
+    assert len(targets) > 4
+    for target in targets:
+        assert (ROOT / target).exists(), target
+
+
+def test_commands_it_names_exist():
+    parser = build_parser()
+    names = set(parser._subparsers._group_actions[0].choices)
+    named = set(re.findall(r"mmrec-teach ([a-z]+)", README))
+    assert named
+    assert named <= names
+
+
+def test_the_baby_table_reaches_the_published_numbers():
+    rows = {row["model"]: row for row in read_comparison(ROOT / "benchmarks" / "results" / "baby.json")["rows"]}
+    for model, published in (("bpr", 0.0575), ("lightgcn", 0.0754)):
+        assert rows[model]["test_train_mask"]["recall@20"]["mean"] >= 0.97 * published
+        tried = rows[model]["tried"]
+        assert rows[model]["weights"] == max(tried, key=lambda t: t["valid"])["weights"], "settings are chosen on valid"
+
+
+def test_results_name_the_command_that_made_them():
+    for file in (ROOT / "benchmarks" / "results").glob("*.json"):
+        command = json.loads(file.read_text(encoding="utf-8"))["made_by"]["command"]
+        assert command.startswith(("mmrec-teach ", "python benchmarks/")), file.name
