@@ -101,6 +101,7 @@ def test_the_command_line_writes_what_it_prints(tmp_path, capsys, monkeypatch):
     assert main(["compare", "--from", str(file)]) == 0
     assert capsys.readouterr().out == printed
     assert main(["train", "--model", "bpr", "--epochs", "1", "--quiet", "--out", str(tmp_path / "runs")]) == 0
+    assert [r["model"] for r in read_comparison(tmp_path / "runs" / "checkerboard" / "train.json")["rows"]] == ["bpr"]
 
 
 @pytest.mark.parametrize(

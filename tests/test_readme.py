@@ -22,7 +22,7 @@ def test_tables_are_those_the_command_prints(name):
 
 
 def test_files_it_points_to_exist():
-    targets = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r"`(benchmarks/[\w/]+\.py)", README)
+    targets = re.findall(r"\]\(([^)#]+)\)", README) + re.findall(r"(benchmarks/[\w/]+\.(?:py|json))", README)
     assert len(targets) > 4
     for target in targets:
         assert (ROOT / target).exists(), target

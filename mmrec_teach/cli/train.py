@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from mmrec_teach.errors import OptionError
@@ -13,7 +14,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     train = subparsers.add_parser("train", help="train one model to early stopping and judge it", description=run_train.__doc__)
     train.add_argument("--model", required=True, help="model to train, such as lightgcn")
     _common(train)
-    train.set_defaults(run=run_train)
+    train.set_defaults(run=run_train, command="train")
     compare = subparsers.add_parser(
         "compare", help="train several models alike and print one table", description=run_compare.__doc__
     )
@@ -21,7 +22,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     compare.add_argument("--from", dest="saved", metavar="FILE", help="print a saved table again, train nothing")
     _common(compare)
     compare.add_argument("--markdown", action="store_true", help="print the table as Markdown")
-    compare.set_defaults(run=run_compare)
+    compare.set_defaults(run=run_compare, command="compare")
 
 
 def _common(parser: argparse.ArgumentParser) -> None:
@@ -48,7 +49,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--negatives", choices=("warm", "all"), default="warm", help="pool of sampled negatives")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", default="runs", help="where run folders go (default: runs)")
-    parser.add_argument("--json", metavar="FILE", help="write the table as JSON, too")
+    parser.add_argument("--json", metavar="FILE", help="where the table goes as JSON (default: OUT/DATA/COMMAND.json)")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -164,9 +165,9 @@ def _compare(args: argparse.Namespace, models: list[str]) -> int:
         device=args.device,
         report=lambda line: console.print(line, markup=False),
     )
-    if args.json:
-        write_json(args.json, table)
-        console.print(f"Written to {args.json}", markup=False)
+    file = args.json or Path(args.out) / data.name / f"{args.command}.json"
+    write_json(file, table)
+    console.print(f"Written to {file}", markup=False)
     print(as_markdown(table)) if getattr(args, "markdown", False) else print_table(table)
     return 0
 
