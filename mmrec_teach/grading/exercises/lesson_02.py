@@ -24,7 +24,7 @@ def _():
         offset=np.array([0.5]),
     )
     yield Case(
-        "an item without a picture: no opinion, not even the offset",
+        "an item without any content: no opinion, not even the offset",
         features=np.array([[1.0, 2.0], [0.0, 0.0], [3.0, -1.0]]),
         missing=np.array([False, True, False]),
         items=np.array([0, 1, 2]),
@@ -71,7 +71,7 @@ def _(project):
     )
 
 
-@project.wrong("the offset speaks for items whose picture is missing")
+@project.wrong("the offset speaks for items without any content")
 def _(features, missing, items, E, offset):
     return features[items] @ E.T + offset
 
@@ -90,6 +90,19 @@ def _(features, missing, items, E, offset):
 @project.wrong("the mask upside down")
 def _(features, missing, items, E, offset):
     return (features[items] @ E.T + offset) * missing[items][:, None]
+
+
+@project.wrong("the features of missing items set to zero before the offset is added, so the offset still speaks")
+def _(features, missing, items, E, offset):
+    silent = features[items].masked_fill(missing[items][:, None], 0.0)
+    return silent @ E.T + offset
+
+
+@project.wrong("the rows to clear taken from the mask of the whole shop: out[missing]")
+def _(features, missing, items, E, offset):
+    out = (features[items] @ E.T + offset).clone()
+    out[missing] = 0.0
+    return out
 
 
 @project.wrong("no offset at all")
@@ -145,7 +158,7 @@ def _(theta, Ef, f, beta):
     return np.array([np.dot(theta[n], Ef[n]) + np.dot(beta, f[n]) for n in range(len(theta))])
 
 
-@content_score.wrong("the items' common visual appeal forgotten")
+@content_score.wrong("the items' common appeal forgotten")
 def _(theta, Ef, f, beta):
     return (theta * Ef).sum(-1) + 0 * beta.sum()
 
@@ -225,6 +238,17 @@ def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
 @vbpr_score.wrong("no item bias")
 def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
     return gamma_u @ gamma_i.T + w * (theta_u @ Ef.T + appeal) + 0 * b_i
+
+
+@vbpr_score.wrong("no w at all: content always counts in full")
+def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
+    return b_i + gamma_u @ gamma_i.T + theta_u @ Ef.T + appeal
+
+
+@vbpr_score.wrong("the common appeal laid along the users where their number allows it")
+def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
+    common = appeal[:, None] if len(gamma_u) == len(appeal) else appeal
+    return b_i + gamma_u @ gamma_i.T + w * (theta_u @ Ef.T + common)
 
 
 @vbpr_score.wrong("the two parts mixed as w and 1 - w")

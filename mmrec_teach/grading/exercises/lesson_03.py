@@ -187,6 +187,14 @@ def _(users, items, values, h, n_users):
     return new
 
 
+@propagate.wrong("the result of index_add thrown away: it returns a new table and leaves the old one as it was")
+def _(users, items, values, h, n_users):
+    new = 0.0 * h
+    new.index_add(0, users, values[:, None] * h[n_users + items])
+    new.index_add(0, n_users + items, values[:, None] * h[users])
+    return new
+
+
 @propagate.wrong("a node keeps its own vector as well")
 def _(users, items, values, h, n_users):
     new = h.clone()
@@ -273,6 +281,24 @@ def _(adjacency, h0, n_layers):
         h = adjacency @ h
         total = total + h
     return total / max(n_layers, 1)
+
+
+@layer_mean.wrong("layer 0 left out of the sum, though the sum is divided by L + 1")
+def _(adjacency, h0, n_layers):
+    layer, total = h0, 0.0 * h0
+    for _ in range(n_layers):
+        layer = adjacency @ layer
+        total = total + layer
+    return total / (n_layers + 1)
+
+
+@layer_mean.wrong("one step too many")
+def _(adjacency, h0, n_layers):
+    layer = total = h0 * 1.0
+    for _ in range(n_layers + 1):
+        layer = adjacency @ layer
+        total = total + layer
+    return total / (n_layers + 2)
 
 
 @layer_mean.wrong("every layer starts again from layer 0")
