@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 
 import jupytext
@@ -473,7 +475,8 @@ def learner(course, monkeypatch):
     monkeypatch.chdir(course / "my_lessons")
     shown: list = []
     monkeypatch.setattr(ask, "in_ipython", lambda: True)
-    monkeypatch.setattr(hints, "in_ipython", lambda: True)
+    monkeypatch.setattr(ask, "in_notebook", lambda: True)
+    monkeypatch.setattr(hints, "in_notebook", lambda: True)
     monkeypatch.setattr(ask, "show", shown.append)
     monkeypatch.setattr(hints, "show", shown.append)
     return shown
@@ -559,6 +562,27 @@ def test_everything_prints_in_a_plain_script(course, monkeypatch, capsys):
         assert words in out
     assert out.count("Hint 3 of 3: Third nudge.") == 2
     assert "solutions/01_toy.ipynb" in out
+
+
+def test_ipythons_terminal_gets_text_and_no_widgets(course, tmp_path):
+    start(root=course)
+    code = (
+        "from mmrec_teach.notebook import hint, predict, quiz; "
+        "predict('p', 'Which?', options=['a', 'b']); "
+        "quiz([{'question': '1+1?', 'options': [1, 2], 'answer': 1, 'why': 'Peano.'}]); "
+        "hint('toy_loss')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "IPython", "--quick", "--colors=NoColor", "--HistoryManager.enabled=False", "-c", code],
+        cwd=course / "my_lessons",
+        env={**os.environ, "IPYTHONDIR": str(tmp_path / "ipython")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    for words in ("Predict: Which?", "Question 1: 1+1?", "Hint 1 of 3: First"):
+        assert words in done.stdout, done.stdout + done.stderr
+    assert "VBox" not in done.stdout
 
 
 @pytest.mark.parametrize(

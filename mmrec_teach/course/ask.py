@@ -1,7 +1,8 @@
 """`predict`, `reveal` and `quiz`: commit to an answer first, then see.
 
 In a notebook these are widgets with words on every control, worked by mouse or keyboard. Without a front end (a notebook run by
-nbclient, a plain script) nothing waits: a notebook stores the widget's static form, a script prints the question.
+nbclient, a script, IPython's plain terminal) nothing waits: a notebook stores the widget's static form, the others print the
+question.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmrec_teach.errors import OptionError
-from mmrec_teach.grading.engine import in_ipython
+from mmrec_teach.grading.engine import in_ipython, in_notebook
 from mmrec_teach.grading.record import current_record, now
 
 _BOX = "border-left:6px solid {ink};background:{tint};color:#1a1a1a;padding:.6em .9em;border-radius:4px;max-width:60em"
@@ -67,7 +68,7 @@ def predict(id: str, question: str, options: Sequence[Any] | None = None, unit: 
     if options is not None and len(options) < 2:
         raise OptionError("a prediction needs at least two options", where=f"predict({id!r})", found=len(options))
     committed = current_record().get("predictions", id)
-    if not in_ipython():
+    if not in_notebook():
         print(f"Predict: {question}")
         for number, option in enumerate(options or (), start=1):
             print(f"  {number}. {option}")
@@ -153,7 +154,7 @@ def quiz(questions: Sequence[Mapping[str, Any]], id: str | None = None) -> None:
     if not checked:
         raise OptionError("a quiz needs at least one question", where="quiz")
     name = id or checked[0]["question"][:60]
-    if not in_ipython():
+    if not in_notebook():
         for number, entry in enumerate(checked, start=1):
             print(f"Question {number}: {entry['question']}")
             for letter, option in zip("abcdefgh", entry["options"], strict=False):

@@ -8,7 +8,7 @@ from pathlib import Path
 from mmrec_teach.course.ask import show
 from mmrec_teach.course.master import Exercise, course_root, exercises_of, read_percent
 from mmrec_teach.errors import InputError, OptionError
-from mmrec_teach.grading.engine import in_ipython
+from mmrec_teach.grading.engine import in_notebook
 from mmrec_teach.grading.record import current_record
 
 
@@ -50,8 +50,8 @@ def _folders(directory: Path) -> list[Path]:
 def hint(name: str) -> None:
     """Show the hints of an exercise step by step.
 
-    In a notebook: a button that shows one hint more at each press. In a script: each call prints the next one. How many were
-    asked for is noted in the learner's progress file.
+    In a notebook: a button that shows one hint more at each press. In a script or a terminal, IPython's included: each call
+    prints the next one. How many were asked for is noted in the learner's progress file.
 
     Args:
         name: the exercise.
@@ -64,7 +64,7 @@ def hint(name: str) -> None:
         raise OptionError("this exercise has no hints", where=f"hint({name!r})")
     last = f"That was the last hint. The worked solution is in solutions/{stem}.ipynb."
     record = current_record()
-    if not in_ipython():
+    if not in_notebook():
         given = min(int(record.get("hints", name) or 0) + 1, total)
         print(f"Hint {given} of {total}: {exercise.hints[given - 1]}")
         if given == total:

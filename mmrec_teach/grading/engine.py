@@ -59,6 +59,11 @@ def in_ipython() -> bool:
     return module is not None and module.get_ipython() is not None
 
 
+def in_notebook() -> bool:
+    """Whether values are shown by a notebook's front end, which can draw widgets; False in IPython's plain terminal."""
+    return in_ipython() and getattr(sys.modules["IPython"].get_ipython(), "kernel", None) is not None
+
+
 def grade(exercise: Exercise | str, function: Callable) -> Verdict:
     """The verdict on ``function``; looks nothing up, notes nothing, prints nothing."""
     if isinstance(exercise, str):
