@@ -5,23 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
 
+from mmrec_teach.data.frozen import frozen
+from mmrec_teach.data.validation import SPLITS, validated_fields
 from mmrec_teach.errors import DataError
-
-SPLITS = ("train", "valid", "test")
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    """Return ``array`` itself if it is read-only, else a read-only copy: its owner may go on changing it."""
-    if array.flags.writeable:
-        array = array.copy()
-        array.flags.writeable = False
-    return array
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +42,7 @@ class Interactions:
                     found=f"shape {value.shape}, dtype {value.dtype}",
                     expected="shape (n,), an integer dtype",
                 )
-            object.__setattr__(self, name, _frozen(value.astype(np.int64, copy=False)))
+            object.__setattr__(self, name, frozen(value.astype(np.int64, copy=False)))
         if len(self.users) != len(self.items):
             raise DataError(
                 "users and items differ in length",
@@ -186,17 +177,17 @@ class Dataset:
     @cached_property
     def item_counts(self) -> np.ndarray:
         """(I,) int64 training interactions per item."""
-        return _frozen(np.bincount(self.train.items, minlength=self.n_items))
+        return frozen(np.bincount(self.train.items, minlength=self.n_items))
 
     @cached_property
     def user_counts(self) -> np.ndarray:
         """(U,) int64 training interactions per user."""
-        return _frozen(np.bincount(self.train.users, minlength=self.n_users))
+        return frozen(np.bincount(self.train.users, minlength=self.n_users))
 
     @cached_property
     def cold_items(self) -> np.ndarray:
         """(I,) bool: items without a single training interaction."""
-        return _frozen(self.item_counts == 0)
+        return frozen(self.item_counts == 0)
 
     @property
     def captions(self) -> tuple[str, ...] | None:
@@ -216,8 +207,6 @@ class Dataset:
 
     # -- validation -------------------------------------------------------------------------------------------------
     def __post_init__(self) -> None:
-        from mmrec_teach.data.validation import validated_fields  # the rules fill a page of their own
-
         for name, value in validated_fields(self).items():
             object.__setattr__(self, name, value)
 
@@ -237,8 +226,3 @@ class Dataset:
 
 def _rebuilt(values: dict) -> Dataset:
     return Dataset(**values)
-
-
-def frozen_mapping(mapping: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-    """Return a read-only mapping of read-only arrays."""
-    return MappingProxyType({str(k): _frozen(np.ascontiguousarray(v)) for k, v in mapping.items()})

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mmrec_teach.data.frozen import frozen, frozen_mapping
 from mmrec_teach.errors import DataError
 
 if TYPE_CHECKING:
     from mmrec_teach.data.dataset import Dataset, Interactions, Truth
+
+SPLITS = ("train", "valid", "test")
 
 
 def validated_fields(data: Dataset) -> dict[str, Any]:
@@ -19,8 +22,6 @@ def validated_fields(data: Dataset) -> dict[str, Any]:
     Raises:
         DataError: at the first rule that does not hold.
     """
-    from mmrec_teach.data.dataset import SPLITS, _frozen, frozen_mapping
-
     where = f"data set {data.name!r}"
     user_ids = _ids(data.user_ids, "user_ids", where)
     item_ids = _ids(data.item_ids, "item_ids", where)
@@ -80,7 +81,7 @@ def validated_fields(data: Dataset) -> dict[str, Any]:
                 found=f"shape {images.shape}, dtype {images.dtype}",
                 expected=f"shape ({n_items}, height, width, 3), dtype uint8",
             )
-        images = _frozen(images)
+        images = frozen(images)
     if data.truth is not None:
         _check_truth(data.truth, n_users, n_items, where)
     counts = {}
@@ -96,7 +97,7 @@ def validated_fields(data: Dataset) -> dict[str, Any]:
                 found=f"shape {value.shape}, dtype {value.dtype}",
                 expected=f"shape ({n_items},), whole numbers, none negative",
             )
-        counts[name] = _frozen(value.astype(np.int64, copy=False))
+        counts[name] = frozen(value.astype(np.int64, copy=False))
     return {
         "user_ids": user_ids,
         "item_ids": item_ids,
@@ -131,8 +132,6 @@ def _check_truth(truth: Truth, n_users: int, n_items: int, where: str) -> None:
 
 
 def _ids(ids: Any, name: str, where: str) -> np.ndarray:
-    from mmrec_teach.data.dataset import _frozen
-
     ids = np.asarray(ids).astype(str)
     if ids.ndim != 1 or len(ids) == 0:
         raise DataError("no ids", where=f"{where}, {name}", found=f"shape {ids.shape}", expected="at least one id")
@@ -140,7 +139,7 @@ def _ids(ids: Any, name: str, where: str) -> np.ndarray:
     if len(unique) != len(ids):
         twice = unique[counts > 1][0]
         raise DataError("an id stands twice", where=f"{where}, {name}", found=repr(str(twice)), expected="distinct ids")
-    return _frozen(ids)
+    return frozen(ids)
 
 
 def _check_split(part: Interactions, split: str, n_users: int, n_items: int, where: str) -> None:
@@ -158,8 +157,6 @@ def _check_split(part: Interactions, split: str, n_users: int, n_items: int, whe
 
 
 def _check_disjoint(data: Dataset, n_items: int, where: str) -> None:
-    from mmrec_teach.data.dataset import SPLITS
-
     parts = [getattr(data, s) for s in SPLITS]
     keys = np.concatenate([p.users * n_items + p.items for p in parts])
     order = np.argsort(keys, kind="stable")
