@@ -35,9 +35,9 @@ print(bazaar)
 print(bazaar.source)
 
 # %% [markdown]
-# ## A walk through the bazaar
-# (`features` in the first line are numbers computed from pictures and captions. They wait until lesson 02.)
+# (`features` are numbers computed from pictures and captions. They wait until lesson 02.)
 #
+# ## A walk through the bazaar
 # The bazaar is a generated shop: its products are drawn and its captions composed by a program. So it is small, it is free to share, and
 # somebody knows the truth about it. Here is a shelf.
 
@@ -139,7 +139,8 @@ figures.contact_sheet(
 )
 
 # %% [markdown]
-# *Takeaway: a cold item has a picture or a caption to show, but no history. An item with a lost picture has a history, but nothing to show.*
+# *Takeaway: two different gaps. A cold item has a picture or a caption, but no history. An item with a lost picture has nothing to look at, whatever
+# its history.*
 #
 # ## The truth
 # A generated shop can tell what no real shop knows: *why*. Each visitor has one to three planted interests with shares, and cares for

@@ -96,6 +96,11 @@ def test_cold_items_get_nothing(run, bazaar, seed):
     assert float((found.items - found.start)[~rows].norm(dim=1).mean()) > 1
 
 
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_rarer_an_item_the_less_is_found(run, seed):
+    assert run(seed).found.by_frequency()["recall@20"].is_monotonic_increasing
+
+
 def test_among_themselves_cold_items_are_ranked_by_chance(run):
     cold = [run(seed).found.cold() for seed in SEEDS]
     beyond = [c["recall_among_cold@20"] - c["chance_among_cold@20"] for c in cold]
