@@ -322,7 +322,7 @@ final = models[0].item_id.weight.detach()
 item_map(start, "Before training: noise, the categories lie all over the place")
 
 # %%
-item_map(final, "After training: islands, and nearly every island is one category")
+item_map(final, "After training: islands, each almost purely one category")
 
 # %% [markdown]
 # Pictures in two dimensions can deceive. So count in the full space: how many of an item's ten nearest neighbours share its category?
