@@ -31,6 +31,8 @@ def test_a_run_folder_holds_everything_and_is_not_run_twice(tiny, tmp_path, monk
 
     monkeypatch.setattr("mmrec_teach.training.experiments.fit", never)
     again = run(tiny, config(tiny), tmp_path, progress=False, device="cpu")
+    assert again.reused
+    assert not done.reused
     assert again.metrics == done.metrics
     assert again.evaluation.means() == done.evaluation.means()
 
@@ -114,6 +116,14 @@ def test_the_command_line_writes_what_it_prints(tmp_path, capsys, monkeypatch):
         (["compare", "--models", "bpr", "--seeds", "x"], "not a count or a list of seeds"),
         (["compare", "--models", "bpr", "--weights", "cl=1"], "none of the models has"),
         (["compare", "--models", "bpr", "--metric", "recall"], "without a cut-off"),
+        (["compare", "--models", "bpr", "--metric", "recal@20"], "no metric to steer by"),
+        (["compare", "--models", "bpr", "--weights", "l2=abc"], "no number from 0 up"),
+        (["compare", "--models", "bpr", "--weights", "l2=nan"], "no number from 0 up"),
+        (["compare", "--models", "bpr", "--grid", "l2=0.1,b"], "no number from 0 up"),
+        (["compare", "--models", "bpr", "--weights", "l2=1,l2=2"], "stands twice"),
+        (["train", "--model", "bpr", "--epochs", "0"], "epochs out of range"),
+        (["train", "--model", "bpr", "--k-core", "-1"], "k"),
+        (["train", "--model", "bpr", "--epochs", "1", "--quiet", "--out", "/proc/none"], "/proc/none"),
         (["compare", "--from", "nowhere.json"], "no such file"),
         (["train", "--model", "bpr", "--data", "/no/such/place"], "/no/such/place"),
     ],

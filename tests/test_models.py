@@ -291,8 +291,12 @@ def test_oracle_ranks_by_planted_utility(tiny):
         (lambda d: VBPR(d, scaling="log"), "unknown choice"),
         (lambda d: ItemKNN(d, k=0), "out of range"),
         (lambda d: BPR(d).check_weights({"cl": 1.0}), "no loss term.*bpr, l2"),
-        (lambda d: BPR(d).check_weights({"l2": float("nan")}), "not a finite number"),
-        (lambda d: BPR(d).check_weights({"l2": "much"}), "not a finite number"),
+        (lambda d: BPR(d).check_weights({"l2": float("nan")}), "no number from 0 up"),
+        (lambda d: BPR(d).check_weights({"l2": -1.0}), "no number from 0 up"),
+        (lambda d: BPR(d).check_weights({"l2": "much"}), "no number from 0 up"),
+        (lambda d: create("bpr", d, item_bias="maybe"), "item_bias.*true or false"),
+        (lambda d: create("vbpr", d, content_weight="much"), "content_weight.*a number such as 1.0"),
+        (lambda d: create("vbpr", d, modalities="smell"), "unknown modality.*'smell'"),
     ],
 )
 def test_bad_settings_get_a_sentence(tiny, build, says):

@@ -191,6 +191,32 @@ def test_ctrl_c_keeps_the_best_so_far(tiny, monkeypatch):
     assert "best weights so far are kept" in result.message
 
 
+def test_an_interrupted_run_goes_on_from_its_last_whole_epoch(tiny, tmp_path, monkeypatch):
+    settings = {"batch_size": 32, "progress": False, "device": "cpu", "patience": 50}
+    expected = fit(BPR(tiny, dim=4), tiny, epochs=8, **settings)
+    steps, original = iter(range(10_000)), BPR.losses
+    stop = 3 * -(-len(tiny.train) // 32) + 2  # in the middle of epoch 4, long before a regular checkpoint
+
+    def losses(self, batch, active=None):
+        if next(steps) == stop:
+            raise KeyboardInterrupt
+        return original(self, batch, active)
+
+    monkeypatch.setattr(BPR, "losses", losses)
+    assert fit(BPR(tiny, dim=4), tiny, epochs=8, run_dir=tmp_path, **settings).stopped == "interrupted"
+    monkeypatch.setattr(BPR, "losses", original)
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 3
+    result = fit(BPR(tiny, dim=4), tiny, epochs=8, run_dir=tmp_path, **settings)
+    assert [r.total for r in result.history] == [r.total for r in expected.history]
+    assert result.best == expected.best
+
+
+@pytest.mark.parametrize("setting", ["epochs", "patience", "metrics_every"])
+def test_fit_refuses_settings_below_one(tiny, setting):
+    with pytest.raises(OptionError, match=f"{setting} out of range"):
+        fit(BPR(tiny, dim=2), tiny, **{setting: 0}, progress=False)
+
+
 def test_divergence_keeps_the_best_so_far(tiny, monkeypatch):
     original = BPR.losses
     steps = iter(range(1000))
@@ -214,7 +240,7 @@ def test_a_damaged_checkpoint_is_refused(tiny, tmp_path):
 
 
 def test_unknown_metric_is_refused(tiny):
-    with pytest.raises(OptionError, match="unknown metric"):
+    with pytest.raises(OptionError, match="no metric to steer by"):
         fit(BPR(tiny, dim=2), tiny, epochs=1, metric="fame@20", progress=False, device="cpu")
     with pytest.raises(OptionError, match="cut-off"):
         fit(BPR(tiny, dim=2), tiny, epochs=1, metric="recall", progress=False, device="cpu")

@@ -52,10 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "Interrupted.", file=sys.stderr)
         return 130
+    except FileExistsError as error:
+        print(f"{error.filename}: a file stands where a folder should.", file=sys.stderr)
+        return 2
     except BrokenPipeError:
         # The reader of a pipe (`| head`) has left: that is no error of ours; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:  # not about a file: a fault of ours
+            raise
+        print(f"{error.filename}: {error.strerror or 'cannot be read or written'}.", file=sys.stderr)
+        return 2

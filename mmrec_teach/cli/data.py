@@ -31,9 +31,21 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "source", metavar="SOURCE", help="a folder or file, or bazaar, bazaar/garden, bazaar/kitchen, bazaar/attic"
     )
+    add_reader_arguments(parser, "--seed")
+    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
+    parser.add_argument("--no-plot", action="store_true", help="leave the long-tail plot out")
+    parser.add_argument("--html", metavar="FILE", help="also write the long tail as a self-contained interactive page")
+    parser.set_defaults(run=_describe)
+
+
+def add_reader_arguments(parser: argparse.ArgumentParser, seed: str) -> None:
+    """Add what says how a data set is read and split; ``seed`` is the flag of a random split's seed.
+
+    :func:`mmrec_teach.data.describe.options_from` turns them into options of ``load``.
+    """
     parser.add_argument("--format", help="mmrec, atomic or raw (default: told from the files)")
     parser.add_argument("--split", help="random, leave-one-out, user-time or global-time (default: the source's own)")
-    parser.add_argument("--seed", type=int, help="of a random split")
+    parser.add_argument(seed, dest="seed", type=int, help="of a random split")
     parser.add_argument("--rating-threshold", type=float, metavar="R", help="keep ratings of at least R (atomic, raw)")
     parser.add_argument(
         "--k-core", type=int, metavar="K", help="keep users and items with at least K interactions (atomic, raw)"
@@ -41,10 +53,6 @@ def register(subparsers: Any) -> None:
     parser.add_argument(
         "--column", action="append", default=[], metavar="ROLE=NAME", help="which column is what, for example user=reader (raw)"
     )
-    parser.add_argument("--json", action="store_true", help="print the numbers as JSON instead")
-    parser.add_argument("--no-plot", action="store_true", help="leave the long-tail plot out")
-    parser.add_argument("--html", metavar="FILE", help="also write the long tail as a self-contained interactive page")
-    parser.set_defaults(run=_describe)
 
 
 def _regenerate(args: argparse.Namespace) -> int:

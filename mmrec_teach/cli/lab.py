@@ -53,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("JupyterLab is not installed", fix='Run `make lab`, or `pip install -e ".[lab]"`') from error
 
     port = args.port if args.port is not None else free_port()
+    if not 0 < port < 65536:
+        raise InputError("port out of range", where="--port", found=port, expected="1 to 65535")
     if not port_is_free(port):
         raise InputError(f"port {port} is in use", fix="Choose another with --port, or leave the option out")
     browser = not args.no_browser and has_browser()

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from mmrec_teach.cli.data import add_reader_arguments
 from mmrec_teach.errors import OptionError
 
 
@@ -27,7 +28,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="bazaar", help="bazaar, bazaar/DOMAIN, or the path of a data set (default: bazaar)")
-    parser.add_argument("--split", help="split anew: random, leave-one-out, user-time, global-time (default: as stored)")
+    add_reader_arguments(parser, "--split-seed")
     parser.add_argument("--weights", action="append", default=[], metavar="NAME=X,…", help="loss weights, such as l2=0.01")
     parser.add_argument("--options", action="append", default=[], metavar="NAME=X,…", help="model options, such as n_layers=3")
     parser.add_argument(
@@ -44,8 +45,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--metrics-every", type=int, default=1, help="epochs between two evaluations (default 1)")
     parser.add_argument("--metric", default="recall@20", help="chooses epochs and settings on valid (default recall@20)")
-    parser.add_argument("--batch-size", type=int, default=2048)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=2048, help="interactions a step (default 2048)")
+    parser.add_argument("--lr", type=float, default=1e-3, help="Adam's step size (default 0.001; small data take 0.005)")
     parser.add_argument("--negatives", choices=("warm", "all"), default="warm", help="pool of sampled negatives")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", default="runs", help="where run folders go (default: runs)")
@@ -64,6 +65,8 @@ def parse_pairs(texts: list[str], where: str) -> dict[str, Any]:
         name, equals, value = piece.partition("=")
         if not equals or not name.strip() or not value.strip():
             raise OptionError("not NAME=VALUE", where=where, found=repr(piece), expected="such as l2=0.01")
+        if name.strip() in pairs:
+            raise OptionError("a name stands twice", where=where, found=repr(name.strip()), expected="each name once")
         pairs[name.strip()] = parse_value(value.strip())
     return pairs
 
@@ -134,6 +137,7 @@ def _compare(args: argparse.Namespace, models: list[str]) -> int:
     from rich.console import Console
 
     from mmrec_teach.data import load
+    from mmrec_teach.data.describe import options_from
     from mmrec_teach.files import write_json
     from mmrec_teach.models import model_class
     from mmrec_teach.training.experiments import compare_models
@@ -142,7 +146,7 @@ def _compare(args: argparse.Namespace, models: list[str]) -> int:
         model_class(model)  # a wrong name should not wait for the data
     given = {**parse_pairs(args.options, "--options"), **parse_pairs(args.weights, "--weights")}
     grid, seeds = parse_grid(args.grid), parse_seeds(args.seeds)
-    data = load(args.data, split=args.split) if args.split else load(args.data)
+    data = load(args.data, **options_from(args))
     console = Console(stderr=True, highlight=False)
     console.print(str(data), markup=False)
     table = compare_models(

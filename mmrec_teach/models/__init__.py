@@ -67,7 +67,16 @@ def create(name: str, data: Dataset, **options: Any) -> Recommender:
         OptionError: no such model, or an option it does not take.
     """
     known = model_options(name)
-    for option in options:
+    for option, value in options.items():
+        if option in known and isinstance(known[option], (bool, int, float)):
+            numbers = bool if isinstance(known[option], bool) else (int, float)
+            if not isinstance(value, numbers) or (numbers is not bool and isinstance(value, bool)):
+                raise OptionError(
+                    "not the kind of value this option takes",
+                    where=f"{name} option {option}",
+                    found=repr(value),
+                    expected="true or false" if numbers is bool else f"a number such as {known[option]}",
+                )
         if option not in known:
             raise OptionError(
                 f"{name} has no such option", where="model options", found=repr(option), expected=", ".join(known)

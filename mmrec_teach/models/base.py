@@ -134,24 +134,25 @@ class Recommender(nn.Module):
         total = sum(weights.get(name, 0.0) * term for name, term in terms.items())
         return total if isinstance(total, Tensor) else torch.zeros((), device=self.device, requires_grad=True)
 
-    def check_weights(self, weights: Mapping[str, float] | None) -> dict[str, float]:
+    @classmethod
+    def check_weights(cls, weights: Mapping[str, float] | None) -> dict[str, float]:
         """Return the default weights updated by ``weights``.
 
         Raises:
-            OptionError: a name that is no term of this model, or a weight that is not a finite number.
+            OptionError: a name that is no term of this model, or a weight that is no finite number from 0 up.
         """
-        merged = dict(self.default_weights)
+        merged = dict(cls.default_weights)
         for name, value in (weights or {}).items():
             if name not in merged:
                 raise OptionError(
-                    f"{type(self).__name__} has no loss term of that name",
+                    f"{cls.__name__} has no loss term of that name",
                     where="weights",
                     found=repr(name),
-                    expected=", ".join(self.default_weights) or "none",
+                    expected=", ".join(cls.default_weights) or "none",
                 )
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < float("inf"):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise OptionError(
-                    "a weight is not a finite number",
+                    "a weight is no number from 0 up",
                     where=f"weights[{name!r}]",
                     found=repr(value),
                     expected="a number such as 0.1",

@@ -155,7 +155,7 @@ class VBPR(Recommender):
 
 def _joined_features(data: Dataset, modalities: Sequence[str] | None, scaling: str) -> np.ndarray:
     """Return the (I, D) concatenation of the chosen feature tables."""
-    chosen = tuple(data.modalities if modalities is None else modalities)
+    chosen = tuple(data.modalities if modalities is None else [modalities] if isinstance(modalities, str) else modalities)
     if not chosen:
         raise DataError(
             "VBPR needs item features",

@@ -83,6 +83,7 @@ class Run:
         metrics: ``{"valid": …, "test": …, "test_train_mask": …}``, each metric -> mean; ``cold`` and ``seconds`` beside them.
         evaluation: the test :class:`Evaluation` (train and valid masked).
         model: the model with its best weights.
+        reused: it had finished before and was only read.
     """
 
     config: RunConfig
@@ -90,6 +91,7 @@ class Run:
     metrics: dict[str, Any]
     evaluation: Evaluation
     model: Recommender
+    reused: bool = False
 
 
 def run(data: Dataset, config: RunConfig, out: str | Path | None = None, *, progress: bool = True, device: str = "auto") -> Run:
@@ -114,7 +116,7 @@ def run(data: Dataset, config: RunConfig, out: str | Path | None = None, *, prog
             if trainable
             else create(config.model, data, **config.options, seed=config.seed)
         )
-        return Run(config, folder, metrics, evaluate(model, data, "test", ks=_ks(config)), model)
+        return Run(config, folder, metrics, evaluate(model, data, "test", ks=_ks(config)), model, True)
     if folder is not None:
         write_json(folder / "config.json", config.to_json())
     model = create(config.model, data, **config.options, seed=config.seed)
@@ -132,7 +134,10 @@ def run(data: Dataset, config: RunConfig, out: str | Path | None = None, *, prog
             **config.settings,
         )
         if result.stopped == "interrupted":
-            raise KeyboardInterrupt
+            goes_on = "" if folder is None else "; the same command goes on from there"
+            raise KeyboardInterrupt(f"Interrupted after epoch {len(result.history)}{goes_on}.")
+        if result.best_epoch == config.settings.get("epochs"):
+            metrics["note"] = "its best epoch is the last one allowed: let it run longer"
         metrics |= {"best_epoch": result.best_epoch, "epochs": len(result.history), "stopped": result.stopped}
     metrics["seconds"] = round(time.perf_counter() - start, 1)
     ks = _ks(config)
@@ -164,7 +169,7 @@ def configurations(
         combinations.append(
             (
                 {**options, **{k: v for k, v in chosen.items() if k not in cls.default_weights}},
-                {**weights, **{k: float(v) for k, v in chosen.items() if k in cls.default_weights}},
+                {**weights, **{k: v for k, v in chosen.items() if k in cls.default_weights}},
             )
         )
     return combinations
@@ -173,7 +178,7 @@ def configurations(
 def split_names(model: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     """Return ``given`` as (options, weights) of ``model``; names it does not know are left out."""
     cls, known = model_class(model), model_options(model)
-    weights = {k: float(v) for k, v in given.items() if k in cls.default_weights}
+    weights = {k: v for k, v in given.items() if k in cls.default_weights}
     options = {k: v for k, v in given.items() if k not in weights and k in known and k != "seed"}
     return options, weights
 
@@ -230,6 +235,9 @@ def compare_models(
                 found=repr(name),
                 expected=", ".join(sorted(known - {"seed"})),
             )
+    for model in models:  # a wrong value should not wait for the first model's training
+        for _, weights in configurations(data, model, grid, *split_names(model, given)):
+            model_class(model).check_weights(weights)
     key, rows, evaluations = data_key(data), [], {}
     for model in models:
         options, weights = split_names(model, given)
@@ -248,9 +256,10 @@ def compare_models(
         runs = []
         for seed in seeds:
             done = run(data, RunConfig(key, model, options, weights, seed, settings), out, progress=progress, device=device)
-            report(
-                f"{model} seed {seed}: {metric} {done.metrics['valid'][metric]:.4f} on valid, {done.metrics['test'][metric]:.4f} on test"
-            )
+            values = ", ".join(f"{done.metrics[split][metric]:.4f} on {split}" for split in ("valid", "test"))
+            where = "" if done.folder is None else f" ({'found in' if done.reused else 'kept in'} {done.folder})"
+            note = f"; {done.metrics['note']}" if "note" in done.metrics else ""
+            report(f"{model} seed {seed}: {metric} {values}{note}{where}")
             runs.append(done)
         evaluations[model] = runs[0].evaluation
         rows.append(_row(model, options, weights, tried, runs, metric))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,9 @@ from mmrec_teach.errors import OptionError
 from mmrec_teach.files import write_json
 from mmrec_teach.models import Recommender
 from mmrec_teach.training.loop import EpochRecord, Trainer, TrainingError, run_epochs
+
+STEERING = ("recall", "ndcg", "precision", "map", "mrr", "hitrate", "coverage", "novelty")  # higher is better
+CHECKPOINT_SECONDS = 30.0
 
 
 @dataclass
@@ -63,20 +68,24 @@ def fit(
         progress: show a bar.
         run_dir: keep ``checkpoint.pt``, ``best.pt`` and ``history.json`` there. If it holds a checkpoint, training resumes from it
             and gives the same numbers as a run that was never broken off.
-        checkpoint_every: epochs between two checkpoints; one is also written when the run ends or is interrupted.
+        checkpoint_every: epochs between two checkpoints; one is also written after half a minute without,
+            when the run ends and, as of the last whole epoch, when it is interrupted.
         settings: see :class:`Trainer`.
 
     Ctrl-C ends training at once, keeps the best weights so far and says so in the result.
 
     Raises:
-        OptionError: ``patience`` below 1, or an unknown metric.
+        OptionError: ``patience``, ``epochs`` or ``metrics_every`` below 1, or a metric that cannot steer.
         TrainingError: the loss stopped being finite before the first evaluation, so that there are no weights to keep.
     """
-    if patience < 1:
-        raise OptionError("patience out of range", where="patience", found=patience, expected="1 or more")
+    for name, value in (("patience", patience), ("epochs", epochs), ("metrics_every", settings.get("metrics_every", 1))):
+        if not isinstance(value, int) or value < 1:
+            raise OptionError(f"{name} out of range", where=name, found=value, expected="a whole number, 1 or more")
     kind, _, cut = metric.partition("@")
     if not cut.isdigit():
         raise OptionError("a metric without a cut-off", where="metric", found=repr(metric), expected="NAME@K such as recall@20")
+    if kind not in STEERING:
+        raise OptionError("no metric to steer by", where="metric", found=repr(kind), expected=", ".join(STEERING))
     settings.setdefault("ks", tuple(sorted({10, 20, int(cut)})))
     trainer = Trainer(model, data, weights=weights, **settings)
     result = FitResult([], metric)
@@ -88,39 +97,40 @@ def fit(
         result.best_epoch, result.best, since = extra["best_epoch"], extra["best"], extra["since"]
         best_value, best_state = result.best.get(metric, -math.inf), extra["best_state"]
 
-    def save() -> None:
+    def save(state: Mapping[str, Any]) -> None:
+        nonlocal saved
         if checkpoint is not None:
+            saved, history = time.monotonic(), [r.to_json() for r in result.history[: state["epochs_done"]]]
             trainer.save(
                 checkpoint,
-                history=json.dumps([r.to_json() for r in result.history]),
+                state,
+                history=json.dumps(history),
                 best_epoch=result.best_epoch,
                 best=result.best,
                 since=since,
                 best_state=best_state,
             )
-            write_json(checkpoint.with_name("history.json"), [r.to_json() for r in result.history])
+            write_json(checkpoint.with_name("history.json"), history)
 
     bar = tqdm(total=epochs, initial=trainer.epochs_done, unit="epoch", disable=not progress, desc=type(model).__name__)
-    whole = trainer.epochs_done  # what the checkpoint may claim: epochs whose record is in the history
+    saved = time.monotonic()
+    whole = None  # the state after the last whole epoch: what an interrupted run goes on from
     try:
         if since < patience:
             for record in run_epochs(trainer, epochs):
                 result.history.append(record)
-                whole = record.epoch
                 bar.update()
                 if record.metrics is not None:
-                    if metric not in record.metrics:
-                        raise OptionError(
-                            "unknown metric", where="metric", found=repr(metric), expected=", ".join(record.metrics)
-                        )
                     if record.metrics[metric] > best_value:
                         best_value, best_state, since = record.metrics[metric], _copy(model.state_dict()), 0
                         result.best_epoch, result.best = record.epoch, dict(record.metrics)
                     else:
                         since += 1
                     bar.set_postfix_str(f"{metric} {record.metrics[metric]:.4f}, best {best_value:.4f} in {result.best_epoch}")
-                if checkpoint is not None and record.epoch % checkpoint_every == 0:
-                    save()
+                if checkpoint is not None:
+                    whole = copy.deepcopy(trainer.state_dict())
+                    if record.epoch % checkpoint_every == 0 or time.monotonic() - saved > CHECKPOINT_SECONDS:
+                        save(whole)
                 if since >= patience:
                     break
         result.stopped = "early" if since >= patience else "epochs"
@@ -132,8 +142,10 @@ def fit(
         result.stopped, result.message = "diverged", str(error)
     finally:
         bar.close()
-    if result.stopped in ("early", "epochs") and trainer.epochs_done == whole:
-        save()
+    if result.stopped in ("early", "epochs"):
+        save(trainer.state_dict())
+    elif whole is not None:
+        save(whole)
     if result.best_epoch:
         model.load_state_dict(best_state)
     reasons = {

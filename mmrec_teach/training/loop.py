@@ -196,10 +196,10 @@ class Trainer:
         self.generator.set_state(state["generator"])
         self.epochs_done = state["epochs_done"]
 
-    def save(self, path: str | Path, **extra: Any) -> None:
-        """Write the state (and ``extra``, plain values and tensors) to ``path``, atomically."""
+    def save(self, path: str | Path, state: Mapping[str, Any] | None = None, **extra: Any) -> None:
+        """Write ``state`` (default: the present one) and ``extra`` (plain values and tensors) to ``path``, atomically."""
         with atomic_path(path) as temporary:
-            torch.save({**self.state_dict(), "extra": extra}, temporary)
+            torch.save({**(state or self.state_dict()), "extra": extra}, temporary)
 
     def load(self, path: str | Path) -> dict[str, Any]:
         """Read a state written by :meth:`save`; return its ``extra``.
