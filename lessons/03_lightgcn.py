@@ -386,7 +386,7 @@ def at_depth(build, depth):
     """One trained depth: a row of the table."""
     deep, epoch = fitted(build(bazaar, dim=32, n_layers=depth, seed=0), {"l2": 1e-3 if depth else 0.03})
     result = evaluate(deep, bazaar, "test")
-    print(f"{build.__name__}, {depth} layers: recall@20 {result.mean('recall@20'):.3f}, {1000 * epoch:.0f} ms an epoch")
+    print(f"{build.__name__}, layers={depth}: recall@20 {result.mean('recall@20'):.3f}, {1000 * epoch:.0f} ms an epoch")
     return {"recall@20": result.mean("recall@20"), "ndcg@20": result.mean("ndcg@20"),
             "rare items": result.by_frequency(edges=EDGES)["recall@20"].iloc[1],
             "effective rank": effective_rank(deep.views()["item/final"][~bazaar.cold_items])}
