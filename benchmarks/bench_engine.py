@@ -66,6 +66,8 @@ def random_shop(seed: int = 0):
 
 def work(model_name: str, form: str, arguments: argparse.Namespace) -> dict:
     """Train and evaluate once; return times, memory and recall."""
+    if form != "plain":
+        import mmrec_teach  # noqa: F401 - says how idle threads wait; must come before torch
     import torch
 
     from mmrec_teach.data import load
@@ -187,7 +189,8 @@ def main() -> None:
 
         from mmrec_teach.files import write_json
 
-        shown = [a for a in sys.argv[1:] if a not in ("--out", arguments.out)]
+        place = f"$MMREC_TEACH_REAL_DATA/{Path(arguments.data or '').name}"
+        shown = [place if a == arguments.data else a for a in sys.argv[1:] if a not in ("--out", arguments.out)]
         write_json(
             arguments.out,
             {
