@@ -22,7 +22,7 @@ from mmrec_teach.grading import record
 from mmrec_teach.grading.arrays import describe, for_learner, for_oracle, same_inputs
 from mmrec_teach.grading.engine import check, compare, grade
 from mmrec_teach.grading.exercise import Case, Exercise, Fresh, expect, find_exercise, load_exercises
-from mmrec_teach.grading.patience import OutOfTimeError, time_limit
+from mmrec_teach.grading.child.patience import OutOfTimeError, time_limit
 from mmrec_teach.grading.verdict import CaseResult, Verdict
 from tests.toy_course import ROOT, toy_loss
 
@@ -367,7 +367,7 @@ def test_the_cases_of_an_exercise_are_the_same_each_time(name):
 
 # -- a loop without end -----------------------------------------------------------------------------------------------------
 def test_a_loop_without_end_is_stopped_and_told(make, monkeypatch):
-    monkeypatch.setattr("mmrec_teach.grading.patience.SECONDS", 0.2)
+    monkeypatch.setattr("mmrec_teach.grading.child.patience.SECONDS", 0.2)
     calls = []
 
     def waits_for_ever(x):
@@ -385,7 +385,7 @@ def test_a_loop_without_end_is_stopped_and_told(make, monkeypatch):
 
 
 def test_a_rule_has_a_limit_too(make, monkeypatch):
-    monkeypatch.setattr("mmrec_teach.grading.patience.SECONDS", 0.2)
+    monkeypatch.setattr("mmrec_teach.grading.child.patience.SECONDS", 0.2)
     exercise = make()
     exercise.rule("ends")(lambda function: function())
 

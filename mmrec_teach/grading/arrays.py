@@ -69,23 +69,28 @@ def _sparse_tensor(value: Any) -> Any:
 
 
 def plain(value: Any) -> np.ndarray | None:
-    """A learner's number, tensor or array as numpy (sparse ones dense); None for anything else."""
+    """A learner's number, tensor or array as numpy (sparse ones dense); None for anything else.
+
+    Types are taken exactly: a subclass may claim anything of itself.
+    """
     import scipy.sparse
 
-    if scipy.sparse.issparse(value):
+    kind = type(value)
+    if kind.__module__.startswith("scipy.sparse") and scipy.sparse.issparse(value):
         return value.toarray()
-    if type(value).__module__.startswith("torch") and hasattr(value, "detach"):
+    if kind.__module__.startswith("torch") and kind.__name__ in ("Tensor", "Parameter"):
         import torch
 
         value = value.detach().cpu()
         if value.layout != torch.strided:
             value = value.to_dense()
         return value.resolve_conj().numpy() if value.dtype != torch.bfloat16 else value.float().numpy()
-    if isinstance(value, bool | int | float | np.ndarray | np.generic):
+    if kind in (bool, int, float, np.ndarray) or (kind.__module__ == "numpy" and isinstance(value, np.generic)):
         found = np.asarray(value)
         return None if found.dtype == object else found
-    if hasattr(value, "to_numpy"):  # a pandas Series or DataFrame
-        return np.asarray(value.to_numpy())
+    if kind.__module__.startswith("pandas") and kind.__name__ in ("Series", "DataFrame"):
+        found = np.asarray(value.to_numpy())
+        return None if found.dtype == object else found
     return None
 
 

@@ -1,22 +1,34 @@
-"""Run a learner's function against an exercise's cases, in process, and say what was found."""
+"""Judge a learner's function: call it on an exercise's cases, compare with the oracle, and say what was found.
+
+The function may live in this process (a notebook's `check`) or in one of its own (`mmrec_teach.grading.sandbox`); the verdict is made
+here in either case, by the same lines.
+"""
 
 from __future__ import annotations
 
-import linecache
+import hashlib
+import inspect
 import sys
-import traceback
-from collections.abc import Callable, Mapping
-from types import TracebackType
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from mmrec_teach.grading import patience
 from mmrec_teach.grading.arrays import describe, for_learner, for_oracle, plain, same_inputs, shape_words
+from mmrec_teach.grading.child import patience
+from mmrec_teach.grading.child.away import borrowed
+from mmrec_teach.grading.child.patience import OutOfTimeError, time_limit
+from mmrec_teach.grading.child.telling import LearnerError, told
+from mmrec_teach.grading.child.wire import Opaque, settle
 from mmrec_teach.grading.exercise import Case, Exercise, RefusedError, find_exercise
-from mmrec_teach.grading.patience import OutOfTimeError, time_limit
 from mmrec_teach.grading.record import current_record
 from mmrec_teach.grading.verdict import CaseResult, Verdict
+
+MOST_LOST = 2  # calls that never end before the rest is not tried: an hour of waiting tells nobody more
+_GIVEN_UP = ("untried", "not tried: calls before it did not come back.")
 
 
 def check(name: str, function: Callable | None = None) -> Verdict:
@@ -64,79 +76,205 @@ def in_notebook() -> bool:
     return in_ipython() and getattr(sys.modules["IPython"].get_ipython(), "kernel", None) is not None
 
 
-def grade(exercise: Exercise | str, function: Callable) -> Verdict:
-    """The verdict on ``function``; looks nothing up, notes nothing, prints nothing."""
+def grade(exercise: Exercise | str, function: Callable, *, seed: int | None = None) -> Verdict:
+    """The verdict on ``function``; looks nothing up, notes nothing, prints nothing.
+
+    Args:
+        exercise: it or its name.
+        function: the learner's, or one that raises `LearnerError` by itself (`mmrec_teach.grading.sandbox.RemoteFunction`).
+        seed: of the random cases; by default it follows from the text of the function.
+    """
     if isinstance(exercise, str):
         exercise = find_exercise(exercise)
-    results: list[CaseResult] = []
-    answers: list[tuple[Case, Any]] = []
-    for case in exercise.all_cases():
-        result, answer = _run_case(exercise, case, function)
-        results.append(result)
-        answers.append((case, answer))
-        if result.kind == "blank":
-            return Verdict(exercise.name, "blank", advice=result.message)
-        if result.kind == "timeout":  # the next case would wait as long
-            return Verdict(exercise.name, "failed", tuple(results))
-    for name, rule in exercise.rules.items():
-        result = _run_rule(name, rule, function, sound=all(result.passed for result in results))
-        results.append(result)
-        if result.kind == "blank":
-            return Verdict(exercise.name, "blank", advice=result.message)
-        if result.kind == "timeout":
-            return Verdict(exercise.name, "failed", tuple(results))
+    if not isinstance(function, Guarded) and not hasattr(function, "remote"):
+        seed = seed_of(exercise.name, source_of(function)) if seed is None else seed
+        function = Guarded(function)
+    run = _Run(exercise, function, seed or 0)
+    try:
+        run.cases()
+        run.after_cases()
+        run.rules()
+    except LearnerError as blank:
+        return Verdict(exercise.name, "blank", advice=blank.message)
+    results = tuple(run.results)
     if not results:
         return Verdict(exercise.name, "failed", advice="This exercise has no cases yet.")
     if all(result.passed for result in results):
-        return Verdict(exercise.name, "passed", tuple(results))
-    status = "error" if all(result.kind == "exception" for result in results) else "failed"
-    return Verdict(exercise.name, status, tuple(results), advice=_resemblance(exercise, results, answers))
+        return Verdict(exercise.name, "passed", results)
+    tried = [result for result in results if result.kind not in ("untried", "timeout")]
+    stopped = any(result.kind == "timeout" for result in results)
+    status = "error" if tried and not stopped and all(result.kind in ("exception", "crash") for result in tried) else "failed"
+    return Verdict(exercise.name, status, results, advice=run.resemblance())
 
 
-def _run_case(exercise: Exercise, case: Case, function: Callable) -> tuple[CaseResult, Any]:
-    """One case: its result, and the answer for the search among wrong solutions (None where there is none)."""
+def seed_of(name: str, source: str, salt: int = 0) -> int:
+    """The seed of a submission's random cases: it follows from what was handed in, so that a grade can be reproduced.
 
-    def failed(kind: str, message: str, answer: Any = None) -> tuple[CaseResult, Any]:
-        return CaseResult(case.name, False, kind, message), answer
+    Args:
+        name: of the exercise.
+        source: the text of the function's definition.
+        salt: a teacher's own number, so that nobody can compute the cases beforehand.
+    """
+    text = "\n".join(line.rstrip() for line in source.strip().splitlines())
+    return int.from_bytes(hashlib.sha256(f"{salt}\n{name}\n{text}".encode("utf-8", "replace")).digest()[:6])
 
-    given = {name: for_learner(value, exercise.arrays) for name, value in case.inputs.items()}
-    for name in exercise.gradient:
-        given[name] = given[name].requires_grad_(True)
+
+def source_of(function: Callable) -> str:
+    """The text of a function's definition, dedented; its name where there is none."""
     try:
-        with time_limit():
-            answer = function(*given.values())
-    except (Exception, OutOfTimeError) as error:
-        kind, message = _told(error, function)
-        return failed(kind, message)
-    for name, value in case.inputs.items():
-        # inputs that are made anew each time are meant to be used up
-        if not same_inputs(for_learner(value, exercise.arrays), given[name]):
-            return failed("mutation", f"your function changes its input `{name}` in place; work on a copy.", answer)
-    expected = exercise.answer(case)
-    if (problem := compare(answer, expected, exercise.tolerance)) is not None:
-        kind, message = problem
-        if kind == "value":
-            message = f"{_inputs(case)}{message}"
-        return failed(kind, message, answer)
-    if exercise.gradient and (message := _gradient_problem(exercise, case, given, answer)):
-        return failed("gradient", message, answer)
-    return CaseResult(case.name, True), answer
+        return textwrap.dedent(inspect.getsource(function)).strip()
+    except (OSError, TypeError, IndentationError):
+        return getattr(function, "__name__", "")
 
 
-def _run_rule(name: str, rule: Callable, function: Callable, *, sound: bool) -> CaseResult:
-    """One rule. When something before it failed (``sound`` is False), a rule that stumbles over an odd answer tells no
-    traceback."""
+class Guarded:
+    """A learner's function in this process: bounded in time, its exceptions as `LearnerError`, the package's answers refused."""
+
+    def __init__(self, function: Callable):
+        self.function = function
+
+    def __call__(self, *given: Any, **named: Any) -> Any:
+        try:
+            with time_limit(), _no_borrowing() as borrowed_names:
+                answer = self.function(*given, **named)
+        except (Exception, OutOfTimeError, SystemExit) as error:
+            if borrowed_names:
+                raise LearnerError("borrowed", borrowed(borrowed_names[0])) from None
+            raise told(error, self.function, patience.SECONDS) from None
+        if borrowed_names:
+            raise LearnerError("borrowed", borrowed(borrowed_names[0]))
+        return settle(answer)
+
+
+@contextmanager
+def _no_borrowing() -> Iterator[list[str]]:
+    """Collects the names of this package's functions that are called inside (its graders excepted)."""
+    names: list[str] = []
+    before = sys.getprofile()
+    own = f"{__name__.split('.')[0]}."
+
+    def see(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call" and not names:
+            module = frame.f_globals.get("__name__", "")
+            if type(module) is str and module.startswith(own) and not module.startswith(f"{own}grading."):
+                names.append(frame.f_code.co_name)
+
+    sys.setprofile(see)
     try:
-        with time_limit():
-            rule(function)
-    except RefusedError as refused:
-        return CaseResult(name, False, "rule", str(refused))
-    except (Exception, OutOfTimeError) as error:
-        kind, message = _told(error, function)
-        if kind == "exception" and not sound and learner_line(error.__traceback__, function) is None:
-            kind, message = "rule", "cannot be tried before the cases above pass."
-        return CaseResult(name, False, kind, message)
-    return CaseResult(name, True)
+        yield names
+    finally:
+        sys.setprofile(before)
+
+
+class _Run:
+    """One exercise, one function: the results so far."""
+
+    def __init__(self, exercise: Exercise, function: Callable, seed: int):
+        self.exercise, self.function = exercise, function
+        self.results: list[CaseResult] = []
+        self.answers: list[tuple[Case, Any, CaseResult]] = []
+        self.changed: str = ""
+        self.gradient: str = ""
+        self.all = exercise.all_cases(seed)
+        self.lost = 0  # calls that never came back
+
+    def add(self, name: str, group: str, problem: tuple[str, str] | None) -> CaseResult:
+        """Note a result; ``problem`` is its kind and message, None when all is well."""
+        if problem is not None and problem[0] == "blank":
+            raise LearnerError(*problem)
+        if problem is not None and problem[0] in ("timeout", "crash"):
+            self.lost += 1
+        result = CaseResult(name, problem is None, *(problem or ("", "")), group=group)
+        self.results.append(result)
+        return result
+
+    def cases(self) -> None:
+        """Examples, random and hidden cases."""
+        for case in self.all:
+            if self.lost >= MOST_LOST:
+                self.add(case.name, case.group, _GIVEN_UP)
+                continue
+            answer, problem = self.case(case)
+            self.answers.append((case, answer, self.add(case.name, case.group, problem)))
+
+    def case(self, case: Case) -> tuple[Any, tuple[str, str] | None]:
+        """One case: the answer (None where there is none), and what is wrong with it."""
+        exercise = self.exercise
+        given = {name: for_learner(value, exercise.arrays) for name, value in case.inputs.items()}
+        for name in exercise.gradient:
+            given[name] = given[name].requires_grad_(True)
+        try:
+            answer = self.function(*given.values())
+        except LearnerError as error:
+            if error.kind == "mutation":
+                self.changed = self.changed or error.message
+            return None, (error.kind, error.message)
+        if not self.changed:
+            for name, value in case.inputs.items():
+                # inputs that are made anew each time are meant to be used up
+                if not same_inputs(for_learner(value, exercise.arrays), given[name]):
+                    self.changed = f"your function changes its input `{name}` in place; work on a copy."
+        expected = exercise.expected(case)
+        if (problem := compare(answer, expected, exercise.tolerance)) is not None:
+            kind, message = problem
+            return answer, (kind, f"{_inputs(case)}{message}" if kind == "value" else message)
+        if exercise.gradient and not self.gradient:
+            self.gradient = _gradient_problem(exercise, case, given, answer) or ""
+        return answer, None
+
+    def after_cases(self) -> None:
+        """What follows from the cases: gradients, inputs, the same answer twice."""
+        right = next((entry for entry in self.answers if entry[2].passed), None)
+        for name, group in self.exercise.after_cases():
+            if self.lost >= MOST_LOST:
+                self.add(name, group, _GIVEN_UP)
+            elif group == "inputs" and self.changed:
+                self.add(name, group, ("mutation", self.changed))
+            elif right is None:
+                self.add(name, group, ("untried", "cannot be tried before a case above passes."))
+            elif group == "gradient":
+                self.add(name, group, ("gradient", self.gradient) if self.gradient else None)
+            elif group == "steady":
+                self.add(name, group, self.steady(*right[:2]))
+            else:
+                self.add(name, group, None)
+
+    def steady(self, case: Case, answer: Any) -> tuple[str, str] | None:
+        """Whether a case that passed still does, after all the others."""
+        again, problem = self.case(case)
+        if problem is None and compare(again, _detached(answer), self.exercise.tolerance) is None:
+            return None
+        told = "" if problem is None or problem[0] == "value" else f" ({problem[1].rstrip('.')})"
+        return "value", f"called twice with the same input ({case.name}), your function does not answer the same{told}."
+
+    def rules(self) -> None:
+        """Rules. When something before failed, a rule that stumbles over an odd answer tells no traceback."""
+        for name, rule in self.exercise.rules.items():
+            problem: tuple[str, str] | None = None
+            if self.lost >= MOST_LOST:
+                problem = _GIVEN_UP
+            else:
+                try:
+                    rule(self.function)
+                except RefusedError as refused:
+                    problem = "rule", str(refused)
+                except LearnerError as error:
+                    problem = error.kind, error.message
+                except Exception as error:
+                    summary = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+                    problem = (
+                        "rule",
+                        (
+                            "cannot be tried before the cases above pass."
+                            if any(not result.passed for result in self.results)
+                            else f"your answer cannot be used as an answer is used ({summary})."
+                        ),
+                    )
+            self.add(name, self.exercise.rule_group(name), problem)
+
+    def resemblance(self) -> str:
+        """The misconception whose answers equal the learner's on every case; "" when none does."""
+        return _resemblance(self.exercise, self.answers) if self.answers else _same_failures(self.exercise, self.results)
 
 
 def compare(answer: Any, expected: Any, tolerance: float, part: str = "your answer") -> tuple[str, str] | None:
@@ -223,11 +361,16 @@ def _gradient_problem(exercise: Exercise, case: Case, given: dict[str, Any], ans
             "the value is right, but no gradient flows: keep to torch operations (no .item(), .numpy(), .detach() or float())."
         )
     wanted = [given[name] for name in exercise.gradient]
-    found = torch.autograd.grad(answer.sum(), wanted, allow_unused=True)
+    try:
+        found = torch.autograd.grad(answer.sum(), wanted, allow_unused=True)
+    except LearnerError as error:
+        return error.message
+    except RuntimeError as error:
+        return f"the value is right, but going back through it fails: {str(error).splitlines()[0].rstrip('.')}."
     for name, gradient in zip(exercise.gradient, found, strict=True):
         if gradient is None:
             return f"the value is right, but no gradient reaches `{name}`: is it detached on the way?"
-        expected = _central_difference(exercise, case, name)
+        expected = exercise.slope(case, name)
         loose = max(1e-3, 10 * exercise.tolerance)
         if compare(gradient, expected, loose) is not None:
             return (
@@ -237,36 +380,31 @@ def _gradient_problem(exercise: Exercise, case: Case, given: dict[str, Any], ans
     return None
 
 
-def _central_difference(exercise: Exercise, case: Case, name: str, step: float = 1e-5) -> np.ndarray:
-    base = np.asarray(for_oracle(case.inputs[name]), dtype=np.float64)
-    gradient = np.zeros_like(base)
-    for index in np.ndindex(base.shape):
-        values = []
-        for sign in (1, -1):
-            moved = base.copy()
-            moved[index] += sign * step
-            values.append(float(np.sum(exercise.answer(Case(case.name, **{**case.inputs, name: moved})))))
-        gradient[index] = (values[0] - values[1]) / (2 * step)
-    return gradient
-
-
-def _resemblance(exercise: Exercise, results: list[CaseResult], answers: list[tuple[Case, Any]]) -> str:
+def _resemblance(exercise: Exercise, answers: list[tuple[Case, Any, CaseResult]]) -> str:
     """The misconception whose answers equal the learner's on every case; "" when none does.
 
     A case in which the learner's function raises an exception fits a wrong solution that raises one there, too.
     """
-    raised = [result.kind == "exception" for result in results[: len(answers)]]
-    if not any(result.kind == "value" for result in results):
+    if not any(result.kind == "value" for _, _, result in answers):
         return ""
-    if any(answer is None and not stumbled for (_, answer), stumbled in zip(answers, raised, strict=True)):
+    if any(answer is None and result.kind != "exception" for _, answer, result in answers):
         return ""
     for name, wrong in exercise.wrongs.items():
         if all(
-            _raises(wrong, exercise, case) if stumbled else _answers(wrong, exercise, case, answer)
-            for (case, answer), stumbled in zip(answers, raised, strict=True)
+            _raises(wrong, exercise, case) if result.kind == "exception" else _answers(wrong, exercise, case, answer)
+            for case, answer, result in answers
         ):
             return f"Your answers are those of: {name}."
     return ""
+
+
+def _same_failures(exercise: Exercise, results: list[CaseResult]) -> str:
+    """The one misconception that breaks the very rules which the learner's function breaks; "" when none or several do."""
+    broken = {result.name for result in results if not result.passed}
+    if not broken or any(result.kind not in ("", "rule") for result in results):
+        return ""
+    fitting = [name for name in exercise.wrongs if exercise.broken_by(name) == broken]
+    return f"Your function fails where this one does: {fitting[0]}." if len(fitting) == 1 else ""
 
 
 def _raises(wrong: Callable, exercise: Exercise, case: Case) -> bool:
@@ -312,54 +450,8 @@ def _kind_words(value: Any) -> str:
         return "a single number" if found.ndim == 0 else f"an array of shape {shape_words(found.shape)}"
     if value is None:
         return "None"
+    if isinstance(value, Opaque):
+        return f"of type {value.type_name}"
     if isinstance(value, tuple | list):
         return f"a {type(value).__name__} of {len(value)}"
     return f"of type {type(value).__name__}"
-
-
-def _told(error: BaseException, function: Callable) -> tuple[str, str]:
-    """An exception of the learner's code: kind and sentence, with the learner's own line."""
-    if isinstance(error, OutOfTimeError):
-        line = learner_line(error.__traceback__, function)
-        return "timeout", (
-            f"not done after {patience.SECONDS:g} seconds, and was stopped{f' at your line {line}' if line else ''}. "
-            "If there is a loop: does what it waits for change inside it, and can it ever come true?"
-        )
-    if isinstance(error, NotImplementedError):
-        return "blank", str(error) or "The function still raises NotImplementedError."
-    summary = str(error).splitlines()[0].rstrip(".") if str(error) else ""
-    if "in-place operation" in summary and "leaf Variable" in summary:
-        line = learner_line(error.__traceback__, function)
-        return "mutation", "your function changes an input in place; work on a copy" + (f" (line {line})." if line else ".")
-    told = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
-    line = learner_line(error.__traceback__, function)
-    if line is None and isinstance(error, TypeError):
-        return "exception", f"{told} (do the arguments in your `def` line still have their places?)"
-    return "exception", told + (f", at your line {line}" if line else "")
-
-
-def learner_line(trace: TracebackType | None, function: Callable) -> str | None:
-    """``3: `return x @ y` `` for the innermost line of the file (or notebook cells) that defines ``function``.
-
-    The number counts from the function's ``def`` line as 1, as a learner counts in a cell.
-    """
-    code = getattr(function, "__code__", None) or getattr(getattr(function, "__init__", None), "__code__", None)
-    if code is None:
-        return None
-    frames = [
-        (frame, number)
-        for frame, number in traceback.walk_tb(trace)
-        if _same_source(frame.f_code.co_filename, code.co_filename)
-    ]
-    if not frames:
-        return None
-    frame, number = frames[-1]
-    text = linecache.getline(frame.f_code.co_filename, number).strip()
-    shown = number - code.co_firstlineno + 1 if frame.f_code is code else number
-    return f"{shown}" + (f": `{text}`" if text else "")
-
-
-def _same_source(one: str, other: str) -> bool:
-    """The same file, or two cells of one notebook."""
-    notebook = ("ipykernel_", "<ipython-input-")
-    return one == other or all(any(mark in name for mark in notebook) for name in (one, other))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 
+from mmrec_teach.grading.exercise import CORE_SHARE
+
 STATUS_WORDS = {
     "passed": "Passed",
     "failed": "Not yet",
@@ -23,6 +25,10 @@ _COLOURS = {
 }
 
 
+GROUPS = ("examples", "random", "hidden", "core", "gradient", "inputs", "steady", "rules")
+CORE = ("examples", "random", "steady", "core")
+
+
 @dataclass(frozen=True)
 class CaseResult:
     """One case or rule.
@@ -30,14 +36,17 @@ class CaseResult:
     Attributes:
         name: of the case or rule.
         passed: whether it held.
-        kind: why it did not: "value", "shape", "dtype", "type", "mutation", "gradient", "rule", "exception", "timeout", "blank"; "" when
-        passed. message: one or two sentences for the learner; "" when passed.
+        kind: why it did not: "value", "shape", "dtype", "type", "mutation", "gradient", "rule", "exception", "timeout", "blank",
+            "borrowed" (asks the package for the answer), "crash" (ended or broke its process), "untried"; "" when passed.
+        message: one or two sentences for the learner; "" when passed.
+        group: one of `GROUPS`: what is paid together.
     """
 
     name: str
     passed: bool
     kind: str = ""
     message: str = ""
+    group: str = "examples"
 
 
 @dataclass(frozen=True)
@@ -49,12 +58,30 @@ class Verdict:
         status: "passed", "failed", "blank" (still the stub), "missing" (no such function) or "error" (an exception every time).
         cases: one result per case and rule.
         advice: a sentence about the whole: what the answers look like, or what to do.
+        notes: what else a reader may want to know (lines left out, cells that failed); never costs a point.
     """
 
     exercise: str
     status: str
     cases: tuple[CaseResult, ...] = ()
     advice: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def credit(self) -> float:
+        """The share of the points earned, from 0 to 1 (see `mmrec_teach.grading.exercise`, "Credit goes by groups")."""
+        if self.status in ("blank", "missing") or not self.cases:
+            return 0.0
+        whole = {group: all(case.passed for case in self.cases if case.group == group) for group in GROUPS}
+        there = {case.group for case in self.cases}
+        if not all(whole[group] for group in CORE):
+            return 0.0
+        others = [whole[group] for group in GROUPS if group in there and group not in CORE]
+        if all(others):
+            return 1.0
+        if not there & set(CORE):
+            return 0.0
+        return CORE_SHARE + (1 - CORE_SHARE) * sum(others) / len(others)
 
     @property
     def passed(self) -> int:
@@ -81,8 +108,7 @@ class Verdict:
     def __str__(self) -> str:
         lines = [self.headline]
         lines += [f"  {'✓ pass' if case.passed else '✗ fail'}  {case.name}" + _after(case.message) for case in self._shown()]
-        if self.advice:
-            lines.append(f"  {self.advice}")
+        lines += [f"  {text}" for text in (self.advice, *self.notes) if text]
         return "\n".join(lines)
 
     __repr__ = __str__
@@ -94,7 +120,8 @@ class Verdict:
             f"{html.escape(_after(case.message))}</li>"
             for case in self._shown()
         )
-        advice = f"<p style='margin:.4em 0 0'>{html.escape(self.advice)}</p>" if self.advice else ""
+        said = [text for text in (self.advice, *self.notes) if text]
+        advice = "".join(f"<p style='margin:.4em 0 0'>{html.escape(text)}</p>" for text in said)
         listed = f"<ul style='margin:.3em 0 0;padding-left:1.4em'>{rows}</ul>" if rows else ""
         return (
             f"<div role='status' style='border-left:6px solid {ink};background:{tint};color:#1a1a1a;padding:.6em .9em;"

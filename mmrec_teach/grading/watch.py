@@ -1,51 +1,61 @@
-"""Watch what a learner's function makes, and how often it calls torch, on its way to the answer."""
+"""What a learner's function costs: torch calls, the largest table, CPU time; the same wherever the function runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from typing import Any
 
 import torch
-from torch.overrides import TorchFunctionMode
+
+from mmrec_teach.grading.child.effort import Watch
+
+_ACTIVE: list[Effort] = []
 
 
-class Largest(TorchFunctionMode):
-    """Remembers the largest tensor made inside ``with Largest(inputs…) as largest:``, views of the inputs not counted.
+class Effort:
+    """Watches the calls of a learner's function inside ``with Effort(inputs…) as effort:``.
 
-    A mode of torch *functions*, not of its dispatcher: the latter imports ``torch._dynamo`` first, which takes seconds.
+    The first two are counted beside the learner's code, for good messages; code that means to hide from them can. CPU seconds
+    cannot be hidden from: when the function runs in a process of its own, they are read from outside. A rule against loops or
+    big tables therefore asks twice: first how many calls or numbers, then for a task so large that only the CPU time of the
+    right way (or its memory) lets it end.
+
+    Args:
+        given: tensors whose views are not counted as made.
 
     Attributes:
-        numel: numbers in the largest tensor (stored ones, if it is sparse).
+        calls: torch functions called.
+        largest: numbers in the largest tensor made.
+        seconds: CPU seconds spent.
     """
 
     def __init__(self, *given: torch.Tensor):
-        super().__init__()
-        self.numel = 0
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in given}
+        self.calls = self.largest = 0
+        self.seconds = 0.0
+        self._mode = Watch(*given)
 
-    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        out = function(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else (out,):
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            if tensor.layout != torch.strided:
-                self.numel = max(self.numel, tensor._nnz())
-            elif tensor.untyped_storage().data_ptr() not in self._known:
-                self.numel = max(self.numel, tensor.numel())
-        return out
+    def __enter__(self) -> Effort:
+        _ACTIVE.append(self)
+        self._mode.__enter__()
+        self._start = time.process_time()
+        self._remote = False
+        return self
+
+    def __exit__(self, *details: Any) -> None:
+        spent = time.process_time() - self._start
+        self._mode.__exit__(*details)
+        _ACTIVE.remove(self)
+        if not self._remote:
+            self.calls, self.largest, self.seconds = self._mode.count, self._mode.numel, spent
+
+    def add(self, calls: int, largest: int, seconds: float) -> None:
+        """What a call in another process cost; from then on, only such calls count."""
+        self._remote = True
+        self.calls += calls
+        self.largest = max(self.largest, largest)
+        self.seconds += seconds
 
 
-class Calls(TorchFunctionMode):
-    """Counts the torch functions called inside ``with Calls() as calls:``; a loop over rows shows in it.
-
-    Attributes:
-        count: calls so far.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count = 0
-
-    def __torch_function__(self, function: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        self.count += 1
-        return function(*args, **(kwargs or {}))
+def watching() -> list[Effort]:
+    """The efforts that are being watched just now."""
+    return list(_ACTIVE)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
-from mmrec_teach.grading.watch import Calls
+from mmrec_teach.grading.watch import Effort
 
 # -- bpr_score --------------------------------------------------------------------------------------------------------------
 bpr_score = Exercise("bpr_score", lesson="01", gradient=("user_vectors", "item_vectors"))
@@ -143,11 +143,11 @@ def _generator_rule(function) -> None:
 def _loop_rule(function) -> None:
     taken = _taken(7, 10, 40, 0.3)
     users = torch.arange(10).repeat(200)
-    with Calls() as calls:
+    with Effort() as effort:
         function(users, taken, torch.Generator().manual_seed(7))
     expect(
-        calls.count < len(users) // 2,
-        f"{calls.count:,} torch calls for {len(users):,} rows: the rows are gone through one by one. "
+        effort.calls < len(users) // 2,
+        f"{effort.calls:,} torch calls for {len(users):,} rows: the rows are gone through one by one. "
         "Draw for all rows at once, then again for the unlucky ones only",
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
-from mmrec_teach.grading.watch import Largest
+from mmrec_teach.grading.watch import Effort
 
 # -- the projection --------------------------------------------------------------------------------------------------------
 project = Exercise("project", lesson="02", gradient=("E", "offset"))
@@ -63,11 +63,11 @@ def _(features, missing, items, E, offset):
 def _(project):
     features, missing = torch.ones(20_000, 8), torch.zeros(20_000, dtype=torch.bool)
     E, offset = torch.ones(4, 8), torch.zeros(4)
-    with Largest(features, missing, E, offset) as largest:
+    with Effort(features, missing, E, offset) as effort:
         project(features, missing, torch.tensor([5, 17, 19_999]), E, offset)
     expect(
-        largest.numel < 20_000,
-        f"for a batch of 3 items your function makes a table of {largest.numel:,} numbers: look up the rows first, then project",
+        effort.largest < 20_000,
+        f"for a batch of 3 items your function makes a table of {effort.largest:,} numbers: look up the rows first, then project",
     )
 
 

@@ -7,7 +7,7 @@ import scipy.sparse as sp
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
-from mmrec_teach.grading.watch import Largest
+from mmrec_teach.grading.watch import Effort
 
 
 def _random_edges(seed: int, n_users: int, n_items: int, n_edges: int) -> tuple[np.ndarray, np.ndarray]:
@@ -163,12 +163,12 @@ def _(propagate):
     users = torch.arange(50) * 7
     items = torch.arange(50) * 11
     h = torch.ones(n_users + n_items, 2)
-    with Largest(h) as largest:
+    with Effort(h) as effort:
         out = propagate(users, items, torch.ones(50), h, n_users)
     expect(tuple(out.shape) == (n_users + n_items, 2), f"{n_users + n_items} rows went in and {out.shape[0]} came out")
     expect(
-        largest.numel <= 4 * h.numel(),
-        f"your function makes a table of {largest.numel:,} numbers; 50 edges between {n_users} users and {n_items} items need none",
+        effort.largest <= 4 * h.numel(),
+        f"your function makes a table of {effort.largest:,} numbers; 50 edges between {n_users} users and {n_items} items need none",
     )
 
 
