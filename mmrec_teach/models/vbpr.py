@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models.base import Batch, Recommender, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.models.content import modality_features
 from mmrec_teach.ops import losses
 
 
@@ -65,9 +64,8 @@ class VBPR(Recommender):
     ):
         super().__init__(data, seed=seed)
         check_choice("regularizer", regularizer, {"squared": None, "emb_norm": None})
-        check_choice("scaling", scaling, {"raw": None, "unit": None})
         self.regularizer, self.content_weight = regularizer, float(content_weight)
-        features = torch.from_numpy(_joined_features(data, modalities, scaling))
+        features = torch.cat(list(modality_features(data, modalities, model="VBPR", scaling=scaling).values()), dim=1)
         self.register_buffer("features", features, persistent=False)  # f, (I, D), frozen
         self.user_id = embedding(data.n_users, dim, self.generator)  # γ_u
         self.item_id = embedding(data.n_items, dim, self.generator)  # γ_i
@@ -151,32 +149,3 @@ class VBPR(Recommender):
     def score(self, users: Tensor) -> Tensor:
         items, offset = self.item_tables()
         return torch.cat([self.user_id(users), self.user_content(users)], 1) @ items.T + offset
-
-
-def _joined_features(data: Dataset, modalities: Sequence[str] | None, scaling: str) -> np.ndarray:
-    """Return the (I, D) concatenation of the chosen feature tables."""
-    chosen = tuple(data.modalities if modalities is None else [modalities] if isinstance(modalities, str) else modalities)
-    if not chosen:
-        raise DataError(
-            "VBPR needs item features",
-            where=f"data set {data.name!r}",
-            found="none" if modalities is None else "an empty choice of modalities",
-            expected="at least one feature table",
-            fix="Add NAME_feat.npy beside the interactions, or use bpr",
-        )
-    for name in chosen:
-        if name not in data.features:
-            raise OptionError(
-                "unknown modality",
-                where="VBPR(modalities=)",
-                found=repr(name),
-                expected=f"some of: {', '.join(data.modalities) or 'none'}",
-            )
-    tables = []
-    for name in chosen:
-        table = data.features[name]
-        if scaling == "unit":
-            length = np.linalg.norm(table, axis=1, keepdims=True)
-            table = table / np.where(length > 0, length, 1.0)
-        tables.append(table)
-    return np.concatenate(tables, axis=1).astype(np.float32)
