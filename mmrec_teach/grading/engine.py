@@ -45,24 +45,31 @@ def check(name: str, function: Callable | None = None) -> Verdict:
     Raises:
         OptionError: no exercise of that name; lists those there are.
     """
-    exercise = find_exercise(name)
+    find_exercise(name)
     if function is None:
         frame = sys._getframe(1)
         function = frame.f_locals.get(name, frame.f_globals.get(name))
-    if function is None:
-        verdict = Verdict(
-            name, "missing", advice=f"There is no `{name}` here yet: run the cell that defines it, then run this one again."
-        )
-    elif not callable(function):
-        verdict = Verdict(
-            name, "missing", advice=f"`{name}` is {describe(function)}, not a function: define it again with def."
-        )
-    else:
-        verdict = grade(exercise, function)
+    verdict = verdict_on(name, function)
     current_record().note_check(verdict)
     if not in_ipython():
         print(verdict)
     return verdict
+
+
+def verdict_on(name: str, function: Any) -> Verdict:
+    """The verdict on what was found under an exercise's name: perhaps nothing, or no function. Notes and prints nothing.
+
+    Raises:
+        OptionError: no exercise of that name; lists those there are.
+    """
+    exercise = find_exercise(name)
+    if function is None:
+        return Verdict(
+            name, "missing", advice=f"There is no `{name}` here yet: run the cell that defines it, then run this one again."
+        )
+    if not callable(function):
+        return Verdict(name, "missing", advice=f"`{name}` is {describe(function)}, not a function: define it again with def.")
+    return grade(exercise, function)
 
 
 def in_ipython() -> bool:
