@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = ".progress.json"
 STATE_NAME = ".course.json"
-SECTIONS = ("exercises", "predictions", "quizzes", "hints")
+SECTIONS = ("exercises", "predictions", "quizzes", "hints", "solutions")
 
 
 class Record:

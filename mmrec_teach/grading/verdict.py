@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmrec_teach.grading.exercise import CORE_SHARE
@@ -23,7 +24,9 @@ _COLOURS = {
     "missing": ("#8a3b00", "#fdf1e7"),
     "error": ("#8a1c2b", "#fbeaec"),
 }
-
+_WORDS = {"pass": ("✓ pass", "Pass"), "fail": ("✗ fail", "Fail"), "untried": ("… not tried", "Not tried")}
+FEW = 6  # results that are shown one by one
+EVERYTHING = "everything that was tried"
 
 GROUPS = ("examples", "random", "hidden", "core", "gradient", "inputs", "steady", "rules")
 CORE = ("examples", "random", "steady", "core")
@@ -107,7 +110,7 @@ class Verdict:
 
     def __str__(self) -> str:
         lines = [self.headline]
-        lines += [f"  {'✓ pass' if case.passed else '✗ fail'}  {case.name}" + _after(case.message) for case in self._shown()]
+        lines += [f"  {_WORDS[row.word][0]}  {row.text}" for row in self.rows() if row.text != EVERYTHING]
         lines += [f"  {text}" for text in (self.advice, *self.notes) if text]
         return "\n".join(lines)
 
@@ -115,22 +118,58 @@ class Verdict:
 
     def _repr_html_(self) -> str:
         ink, tint = _COLOURS[self.status]
-        rows = "".join(
-            f"<li style='margin:.2em 0'><b>{'Pass' if case.passed else 'Fail'}</b>: {html.escape(case.name)}"
-            f"{html.escape(_after(case.message))}</li>"
-            for case in self._shown()
-        )
-        said = [text for text in (self.advice, *self.notes) if text]
-        advice = "".join(f"<p style='margin:.4em 0 0'>{html.escape(text)}</p>" for text in said)
+        rows = "".join(_item(row) for row in self.rows())
+        advice = f"<p style='margin:.4em 0 0'><b>{html.escape(self.advice)}</b></p>" if self.advice else ""
+        advice += "".join(f"<p style='margin:.4em 0 0'>{html.escape(text)}</p>" for text in self.notes if text)
         listed = f"<ul style='margin:.3em 0 0;padding-left:1.4em'>{rows}</ul>" if rows else ""
         return (
             f"<div role='status' style='border-left:6px solid {ink};background:{tint};color:#1a1a1a;padding:.6em .9em;"
             f"border-radius:4px;max-width:60em'><b style='color:{ink}'>{html.escape(self.headline)}</b>{listed}{advice}</div>"
         )
 
-    def _shown(self) -> tuple[CaseResult, ...]:
-        """A stub or a missing function needs no list of cases."""
-        return () if self.status in ("blank", "missing") else self.cases
+    def rows(self) -> list[Row]:
+        """What to say about the cases: each in a row of its own while they are few.
+
+        Of many, those that fail come first, told once where several fail for one reason; those that pass share a row.
+        """
+        if self.status in ("blank", "missing"):
+            return []
+        if self.total <= FEW:
+            return [Row("pass" if case.passed else "fail", case.name + _after(case.message)) for case in self.cases]
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for case in self.cases:
+            if not case.passed:
+                reasons.setdefault(("untried" if case.kind == "untried" else "fail", case.message), []).append(case.name)
+        rows = [
+            Row(word, (names[0] if len(names) == 1 else f"{names[0]}, and {len(names) - 1} more") + _after(message), names[1:])
+            for (word, message), names in reasons.items()
+        ]
+        failed = [row for row in rows if row.word == "fail"]
+        rest = [name for row in failed[FEW:] for name in (row.text, *row.names)]
+        out = failed[:FEW] + ([Row("fail", f"{len(rest)} more", rest)] if rest else [])
+        out += [row for row in rows if row.word == "untried"]
+        passed = [case.name for case in self.cases if case.passed]
+        if passed:
+            out.append(Row("pass", f"{len(passed)} more" if out else EVERYTHING, passed))
+        return out
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a verdict: "pass", "fail" or "untried", the text, and the names that the text only counts."""
+
+    word: str
+    text: str
+    names: Sequence[str] = ()
+
+
+def _item(row: Row) -> str:
+    """A row as an item of a list; names it only counts can be unfolded."""
+    text = f"<b>{_WORDS[row.word][1]}</b>: {html.escape(row.text)}"
+    if row.names:
+        listed = "".join(f"<li>{html.escape(name)}</li>" for name in row.names)
+        text = f"<details><summary style='cursor:pointer'>{text}</summary><ul style='margin:0'>{listed}</ul></details>"
+    return f"<li style='margin:.2em 0'>{text}</li>"
 
 
 def _after(message: str) -> str:
