@@ -12,6 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType
 from typing import Any
 
@@ -69,7 +70,8 @@ def verdict_on(name: str, function: Any) -> Verdict:
         )
     if not callable(function):
         return Verdict(name, "missing", advice=f"`{name}` is {describe(function)}, not a function: define it again with def.")
-    return grade(exercise, function)
+    verdict = grade(exercise, function)
+    return replace(verdict, notes=(*verdict.notes, exercise.note)) if exercise.note and verdict.cases else verdict
 
 
 def in_ipython() -> bool:
@@ -83,13 +85,14 @@ def in_notebook() -> bool:
     return in_ipython() and getattr(sys.modules["IPython"].get_ipython(), "kernel", None) is not None
 
 
-def grade(exercise: Exercise | str, function: Callable, *, seed: int | None = None) -> Verdict:
+def grade(exercise: Exercise | str, function: Callable, *, seed: int | None = None, advise: bool = True) -> Verdict:
     """The verdict on ``function``; looks nothing up, notes nothing, prints nothing.
 
     Args:
         exercise: it or its name.
         function: the learner's, or one that raises `LearnerError` by itself (`mmrec_teach.grading.sandbox.RemoteFunction`).
         seed: of the random cases; by default it follows from the text of the function.
+        advise: whether to look for the misconception behind a failure.
     """
     if isinstance(exercise, str):
         exercise = find_exercise(exercise)
@@ -111,7 +114,7 @@ def grade(exercise: Exercise | str, function: Callable, *, seed: int | None = No
     tried = [result for result in results if result.kind not in ("untried", "timeout")]
     stopped = any(result.kind == "timeout" for result in results)
     status = "error" if tried and not stopped and all(result.kind in ("exception", "crash") for result in tried) else "failed"
-    return Verdict(exercise.name, status, results, advice=run.resemblance())
+    return Verdict(exercise.name, status, results, advice=run.resemblance() if advise else "")
 
 
 def seed_of(name: str, source: str, salt: int = 0) -> int:
@@ -280,8 +283,8 @@ class _Run:
             self.add(name, self.exercise.rule_group(name), problem)
 
     def resemblance(self) -> str:
-        """The misconception whose answers equal the learner's on every case; "" when none does."""
-        return _resemblance(self.exercise, self.answers) if self.answers else _same_failures(self.exercise, self.results)
+        """The misconception whose answers equal the learner's on every case, or else which breaks the same rules; "" when none does."""
+        return _resemblance(self.exercise, self.answers) or _same_failures(self.exercise, self.results)
 
 
 def compare(answer: Any, expected: Any, tolerance: float, part: str = "your answer") -> tuple[str, str] | None:

@@ -6,32 +6,32 @@ In ``grading/exercises/lesson_NN.py``:
     import torch
     from mmrec_teach.grading.exercise import Case, Exercise, expect
 
-    bpr_loss = Exercise("bpr_loss", lesson="01", gradient=("pos", "neg"))
+    hinge_loss = Exercise("hinge_loss", lesson="01", gradient=("pos", "neg"))
 
-    @bpr_loss.cases
+    @hinge_loss.cases
     def _():
         yield Case("one pair", pos=np.array([2.0]), neg=np.array([0.5]))
         rng = np.random.default_rng(0)
         yield Case("many pairs", pos=rng.normal(size=64), neg=rng.normal(size=64))
 
-    @bpr_loss.oracle                                  # float64 numpy, written from the formula, not from the package's code
+    @hinge_loss.oracle                                  # float64 numpy, written from the formula, not from the package's code
     def _(pos, neg):
-        return np.mean(np.log1p(np.exp(-(pos - neg))))
+        return np.mean(np.maximum(0, 1 - (pos - neg)))
 
-    @bpr_loss.rule("stays finite for very wrong pairs")              # optional: what must hold beyond the cases
-    def _(bpr_loss):
-        loss = bpr_loss(torch.tensor([-200.0]), torch.tensor([200.0]))
-        expect(bool(torch.isfinite(loss)), "with a margin of -400 the loss is not finite; use logsigmoid or softplus")
+    @hinge_loss.rule("never below zero")                              # optional: what must hold beyond the cases
+    def _(hinge_loss):
+        loss = hinge_loss(torch.tensor([200.0]), torch.tensor([-200.0]))
+        expect(bool(loss >= 0), "with a margin of 400 the loss is below zero; it should stop at zero")
 
-    @bpr_loss.wrong("the pair the wrong way round")                  # at least four: one per misconception; each must be refused
+    @hinge_loss.wrong("the margin with its sign reversed")                  # at least four: one per misconception; each must be refused
     def _(pos, neg):
-        return -torch.nn.functional.logsigmoid(neg - pos).mean()
+        return torch.relu(1 - (neg - pos)).mean()
 
-    @bpr_loss.random                                  # property tests: drawn anew for every submission, from the generator given
+    @hinge_loss.random                                  # property tests: drawn anew for every submission, from the generator given
     def _(rng):
         yield Case("a random batch", pos=rng.normal(size=40), neg=rng.normal(size=40))
 
-    @bpr_loss.hidden                                  # fixed cases kept out of a teacher's hand-out: edges, traps
+    @hinge_loss.hidden                                  # fixed cases kept out of a teacher's hand-out: edges, traps
     def _():
         yield Case("a batch of one", pos=np.array([-3.0]), neg=np.array([1.0]))
 
@@ -58,7 +58,7 @@ Credit goes by groups, each paid whole or not at all. The core (examples, random
 if the core holds: a function that is wrong earns nothing for being harmless. Without other groups the core pays everything.
 
 A wrong solution is written like a learner's. Its name is shown to a learner whose answers equal it on every case: "Your answers
-are those of: the pair the wrong way round". So word the name as a misconception and not as the answer.
+are those of: the margin with its sign reversed". So word the name as a misconception and not as the answer.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ class Exercise:
         tolerance: largest allowed error, times max(1, |expected|).
         gradient: names of inputs whose gradient is compared too.
         arrays: "torch" or "numpy": what the learner's function is given.
+        note: a sentence that `check` adds to the verdict on what was tried.
     Raises:
         OptionError: a second exercise of that name in another module, or an unknown ``arrays``.
     """
@@ -140,6 +141,7 @@ class Exercise:
     tolerance: float = 1e-5
     gradient: tuple[str, ...] = ()
     arrays: str = "torch"
+    note: str = ""
     _cases: Callable[[], Iterable[Case]] | None = field(default=None, repr=False)
     _random: Callable[[np.random.Generator], Iterable[Case]] | None = field(default=None, repr=False)
     _hidden: Callable[[], Iterable[Case]] | None = field(default=None, repr=False)
@@ -278,7 +280,7 @@ class Exercise:
 
         key = ("broken", wrong)
         if key not in self._memory:
-            verdict = grade(self, self.wrongs[wrong])
+            verdict = grade(self, self.wrongs[wrong], advise=False)
             self._memory[key] = {case.name for case in verdict.cases if not case.passed}
         return self._memory[key]
 
@@ -291,11 +293,13 @@ class Exercise:
 
 
 def load_exercises() -> dict[str, Exercise]:
-    """All exercises by name: imports every module in ``grading/exercises``."""
+    """All exercises by name: imports every module in ``grading/exercises``; a hand-out has files of examples there instead."""
     from mmrec_teach.grading import exercises
+    from mmrec_teach.grading.examples import load_stored
 
     for module in sorted(pkgutil.iter_modules(exercises.__path__), key=lambda found: found.name):
         importlib.import_module(f"{exercises.__name__}.{module.name}")
+    load_stored(exercises.__path__)
     return dict(_REGISTRY)
 
 

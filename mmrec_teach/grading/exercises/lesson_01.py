@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from mmrec_teach.grading.exercise import Case, Exercise, expect
+from mmrec_teach.grading.exercise import Case, Exercise, Fresh, expect
 from mmrec_teach.grading.watch import Effort
 
 # -- bpr_score --------------------------------------------------------------------------------------------------------------
@@ -75,13 +75,30 @@ def _draw(function, users: torch.Tensor, taken: torch.Tensor, seed: int) -> torc
     return items
 
 
-@sample_negatives.rule("one item number for each user of the batch")
+@sample_negatives.cases
+def _one_left_cases() -> Iterator[Case]:
+    taken = np.ones((3, 5), dtype=bool)
+    taken[0, 0] = taken[1, 2] = taken[2, 4] = False
+    yield Case(
+        "users with one item left each: the answer is known",
+        users=np.array([0, 1, 2, 1]),
+        taken=taken,
+        generator=Fresh(lambda: torch.Generator().manual_seed(3)),
+    )
+
+
+@sample_negatives.oracle
+def _one_left_oracle(users: np.ndarray, taken: np.ndarray, generator: torch.Generator) -> np.ndarray:
+    return np.array([int(np.flatnonzero(~taken[user])[0]) for user in users])
+
+
+@sample_negatives.rule("one item number for each user of the batch", core=True)
 def _shape_rule(function) -> None:
     taken = _taken(0, 6, 9, 0.3)
     _draw(function, torch.tensor([0, 3, 3, 5, 1]), taken, 0)
 
 
-@sample_negatives.rule("never an item the user took")
+@sample_negatives.rule("never an item the user took", core=True)
 def _never_rule(function) -> None:
     for seed, share in ((1, 0.2), (2, 0.8)):
         taken = _taken(seed, 20, 25, share)
@@ -93,7 +110,7 @@ def _never_rule(function) -> None:
         )
 
 
-@sample_negatives.rule("a user who took all items but one")
+@sample_negatives.rule("a user who took all items but one", core=True)
 def _last_rule(function) -> None:
     taken = torch.ones(3, 40, dtype=torch.bool)
     taken[0, 0] = taken[1, 17] = taken[2, 39] = False
@@ -105,7 +122,7 @@ def _last_rule(function) -> None:
     )
 
 
-@sample_negatives.rule("every untaken item is equally likely")
+@sample_negatives.rule("every untaken item is equally likely", core=True)
 def _uniform_rule(function) -> None:
     taken = torch.zeros(2, 10, dtype=torch.bool)
     taken[0, :4] = True
@@ -121,7 +138,7 @@ def _uniform_rule(function) -> None:
         )
 
 
-@sample_negatives.rule("rows of one user are drawn one by one")
+@sample_negatives.rule("rows of one user are drawn one by one", core=True)
 def _independent_rule(function) -> None:
     taken = _taken(5, 4, 50, 0.3)
     items = _draw(function, torch.zeros(400, dtype=torch.int64), taken, 5)
