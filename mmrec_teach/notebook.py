@@ -11,11 +11,12 @@ from typing import Any
 
 _HOME = {
     "load": "mmrec_teach.data",
-    "check": "mmrec_teach.grading",
+    "check": "mmrec_teach.course.check",
     "predict": "mmrec_teach.course.ask",
     "reveal": "mmrec_teach.course.ask",
     "quiz": "mmrec_teach.course.ask",
     "hint": "mmrec_teach.course.hints",
+    "solution": "mmrec_teach.course.hints",
     "whatif": "mmrec_teach.views",
     "whatif_protocol": "mmrec_teach.views",
     "figures": "mmrec_teach.views",

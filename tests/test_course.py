@@ -524,13 +524,15 @@ def test_quiz_explains_each_choice_and_notes_the_first(learner):
 def test_hints_come_one_by_one_and_stay(learner):
     for _ in range(2):
         hints.hint("toy_loss")
-        button, shown = learner[-1].children
+        button, worked, shown = learner[-1].children
         if not button.disabled:
             for number in (1, 2, 3):
+                assert worked.layout.display == "none"
                 assert f"hint {number} of 3" in button.description
                 button.click()
         assert "Third nudge." in shown.value
         assert "solutions/01_toy.ipynb" in shown.value
+        assert worked.layout.display is None
     with pytest.raises(OptionError, match="toy_loss"):
         hints.hint("no_such")
 
