@@ -12,7 +12,9 @@ from mmrec_teach.data import Dataset
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models.base import Batch, Recommender
 from mmrec_teach.models.baselines import ItemKNN, Oracle, Popularity, Random
+from mmrec_teach.models.bm3 import BM3
 from mmrec_teach.models.bpr import BPR
+from mmrec_teach.models.buir import BUIR
 from mmrec_teach.models.lightgcn import LightGCN
 from mmrec_teach.models.vbpr import VBPR
 
@@ -24,10 +26,14 @@ MODELS: dict[str, type[Recommender]] = {
     "bpr": BPR,
     "vbpr": VBPR,
     "lightgcn": LightGCN,
+    "buir": BUIR,
+    "bm3": BM3,
 }
 
 __all__ = [
+    "BM3",
     "BPR",
+    "BUIR",
     "MODELS",
     "VBPR",
     "Batch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -52,32 +53,157 @@ def normalized_adjacency(
     return csr(rows, columns, torch.cat([values, values]), (n, n))
 
 
-class _SymmetricProduct(torch.autograd.Function):
-    """Â h for a constant, symmetric Â: the gradient is Â g, one more product and no transpose."""
+def row_normalized_adjacency(
+    users: np.ndarray, items: np.ndarray, n_users: int, n_items: int, dtype: torch.dtype = torch.float32
+) -> Tensor:
+    r"""Return :math:`\tilde D^{-1}(A + I)`: every node's row is the mean over its neighbours and itself.
+
+    Arguments and node order as in :func:`normalized_adjacency`. The matrix is not symmetric: :func:`propagate` wants its
+    :func:`transposed` too.
+    """
+    u = torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64).copy())
+    i = torch.from_numpy(np.ascontiguousarray(items, dtype=np.int64).copy())
+    n = n_users + n_items
+    everyone = torch.arange(n)
+    rows, columns = torch.cat([u, i + n_users, everyone]), torch.cat([i + n_users, u, everyone])
+    degree = torch.bincount(rows, minlength=n).to(torch.float64)
+    return csr(rows, columns, degree[rows].reciprocal().to(dtype), (n, n))
+
+
+def _coordinates(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a CSR matrix's int64 row and column of every stored value."""
+    starts = matrix.crow_indices().to(torch.int64)
+    rows = torch.repeat_interleave(torch.arange(matrix.shape[0], device=matrix.device), starts.diff())
+    return rows, matrix.col_indices().to(torch.int64)
+
+
+def undirected_edges(adjacency: Tensor) -> Tensor:
+    """Return, for every stored value of a symmetric CSR matrix without self-loops, the number of its edge, 0..E-1.
+
+    Both directions of an edge have one number, so ``values * keep[numbers]`` drops edges and leaves the matrix symmetric.
+    """
+    rows, columns = _coordinates(adjacency)
+    key = torch.minimum(rows, columns) * adjacency.shape[0] + torch.maximum(rows, columns)
+    return torch.unique(key, return_inverse=True)[1]
+
+
+def transposed(matrix: Tensor) -> Tensor:
+    """Return a CSR matrix's transpose, as CSR."""
+    rows, columns = _coordinates(matrix)
+    return csr(columns, rows, matrix.values(), (matrix.shape[1], matrix.shape[0]))
+
+
+def reweighted(matrix: Tensor, values: Tensor) -> Tensor:
+    """Return a CSR matrix with the same positions (shared, not copied) and other ``values`` (n stored,)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return torch.sparse_csr_tensor(
+            matrix.crow_indices(), matrix.col_indices(), values, size=matrix.shape, check_invariants=False
+        )
+
+
+def mixed(graphs: Sequence[Tensor], shares: Tensor) -> Tensor:
+    r"""Return :math:`\sum_m \mathrm{diag}(w_m)\, S_m`: row i of graph m enters with weight ``shares[i, m]``.
+
+    Args:
+        graphs: M sparse CSR matrices of one shape (n, n').
+        shares: (n, M) constant weights; no gradient flows to them.
+
+    Returns:
+        Sparse CSR (n, n').
+    """
+    n, n_columns = graphs[0].shape
+    keys, values = [], []
+    for m, matrix in enumerate(graphs):
+        rows, columns = _coordinates(matrix)
+        keys.append(rows * n_columns + columns)
+        values.append(matrix.values() * shares[rows, m].to(matrix.values()))
+    positions, place = torch.unique(torch.cat(keys), return_inverse=True)
+    summed = torch.zeros(len(positions), dtype=values[0].dtype, device=shares.device).index_add_(0, place, torch.cat(values))
+    return csr(positions // n_columns, positions % n_columns, summed, (n, n_columns))
+
+
+class _Product(torch.autograd.Function):
+    """S h for a constant S: the gradient is S^T g, one more product, S^T being at hand (S itself where it is symmetric)."""
 
     @staticmethod
-    def forward(ctx, adjacency: Tensor, h: Tensor) -> Tensor:
-        ctx.adjacency = adjacency
-        # `adjacency @ h` would fill a table with zeros, copy it and then write the product: this writes the product only
-        product = torch.empty_like(h, memory_format=torch.contiguous_format)
-        return torch.addmm(product, adjacency, h, beta=0, out=product)
+    def forward(ctx, matrix: Tensor, transpose: Tensor, h: Tensor) -> Tensor:
+        ctx.matrix, ctx.transpose = matrix, transpose
+        # `matrix @ h` would fill a table with zeros, copy it and then write the product: this writes the product only
+        product = h.new_empty(matrix.shape[0], h.shape[1])
+        return torch.addmm(product, matrix, h, beta=0, out=product)
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[None, Tensor]:
-        return None, _SymmetricProduct.apply(ctx.adjacency, g.contiguous())
+    def backward(ctx, g: Tensor) -> tuple[None, None, Tensor]:
+        return None, None, _Product.apply(ctx.transpose, ctx.matrix, g.contiguous())
 
 
-def propagate(adjacency: Tensor, h: Tensor) -> Tensor:
+def propagate(adjacency: Tensor, h: Tensor, transpose: Tensor | None = None) -> Tensor:
     """Return ``adjacency @ h``, differentiable in ``h``.
 
     Args:
-        adjacency: (n, n) sparse CSR, **symmetric** (not checked) and constant: no gradient flows to it.
+        adjacency: (n, n) sparse CSR, constant: no gradient flows to it. **Symmetric** (not checked), or with ``transpose``.
         h: (n, d) dense.
+        transpose: :func:`transposed` ``(adjacency)``, for matrices that are not symmetric.
 
     Returns:
         (n, d). Forward and backward cost one sparse product each; autograd's own backward would transpose the matrix first.
     """
-    return _SymmetricProduct.apply(adjacency, h)
+    return _Product.apply(adjacency, adjacency if transpose is None else transpose, h)
+
+
+def nearest(
+    features: Tensor | np.ndarray,
+    k: int,
+    *,
+    include_self: bool = True,
+    missing: np.ndarray | Tensor | None = None,
+    block: int = 1024,
+    where: str = "nearest(k=)",
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return every item's ``k`` most similar items by cosine, most similar first, ties to the lower index.
+
+    Memory beyond ``features`` is O(I·block): neither the I x I matrix nor a scaled copy of the features is made.
+
+    Args:
+        features, k, include_self, missing, block: as in :func:`knn_graph`.
+        where: what an error message calls ``k``.
+
+    Returns:
+        The ids (n,) of the items that are there, their neighbours (n, k), and the cosines (n, k), 1 for the item itself.
+        No gradient.
+
+    Raises:
+        OptionError: ``k`` out of range.
+    """
+    x = torch.as_tensor(np.array(features) if isinstance(features, np.ndarray) else features).detach()
+    n = len(x)
+    absent = torch.zeros(n, dtype=torch.bool) if missing is None else torch.as_tensor(np.array(missing, dtype=bool))
+    present = ~absent.to(x.device)
+    most = int(present.sum()) - (0 if include_self else 1)
+    if not 1 <= k <= most:
+        raise OptionError(
+            "number of neighbours out of range",
+            where=where,
+            found=k,
+            expected=f"1 to {most} for {int(present.sum())} items",
+        )
+    inverse = x.norm(dim=1).clamp_min(1e-12).reciprocal()
+    kept = present.nonzero()[:, 0]
+    found, cosines = [], []
+    for ids in kept.split(block):
+        similarity = x[ids] @ x.T
+        similarity.mul_(inverse).mul_(inverse[ids, None])
+        similarity[:, ~present] = -torch.inf
+        own = torch.arange(len(ids), device=x.device)
+        # an item is exactly as similar to itself as can be, whatever rounding says
+        similarity[own, ids] = torch.inf if include_self else -torch.inf
+        neighbours = top_k(similarity, k)
+        chosen = similarity.gather(1, neighbours)
+        chosen[torch.isinf(chosen)] = 1.0
+        found.append(neighbours)
+        cosines.append(chosen)
+    return kept, torch.cat(found), torch.cat(cosines)
 
 
 def knn_graph(
@@ -120,36 +246,13 @@ def knn_graph(
             found=repr(normalization),
             expected="symmetric, row or none",
         )
-    x = torch.as_tensor(np.array(features) if isinstance(features, np.ndarray) else features)
-    n = len(x)
-    present = torch.ones(n, dtype=torch.bool) if missing is None else ~torch.from_numpy(np.array(missing, dtype=bool))
-    present = present.to(x.device)
-    most = int(present.sum()) - (0 if include_self else 1)
-    if not 1 <= k <= most:
-        raise OptionError(
-            "number of neighbours out of range",
-            where="knn_graph(k=)",
-            found=k,
-            expected=f"1 to {most} for {int(present.sum())} items",
-        )
-    x = torch.nn.functional.normalize(x, dim=1)
-    kept = (present).nonzero()[:, 0]
-    rows, columns, values = [], [], []
-    for start in range(0, len(kept), block):
-        ids = kept[start : start + block]
-        similarity = x[ids] @ x.T
-        similarity[:, ~present] = -torch.inf
-        own = torch.arange(len(ids), device=x.device)
-        # an item is exactly as similar to itself as can be, whatever rounding says
-        similarity[own, ids] = torch.inf if include_self else -torch.inf
-        neighbours = top_k(similarity, k)
-        chosen = similarity.gather(1, neighbours)
-        chosen[torch.isinf(chosen)] = 1.0
-        rows.append(ids.repeat_interleave(k))
-        columns.append(neighbours.reshape(-1))
-        values.append(chosen.reshape(-1).clamp_min(0.0) if weights == "cosine" else torch.ones_like(chosen.reshape(-1)))
-    row, column, value = torch.cat(rows), torch.cat(columns), torch.cat(values)
-    degree = torch.zeros(n, dtype=value.dtype, device=x.device).index_add_(0, row, value)
+    ids, neighbours, cosine = nearest(
+        features, k, include_self=include_self, missing=missing, block=block, where="knn_graph(k=)"
+    )
+    n = len(features)
+    row, column = ids.repeat_interleave(k), neighbours.reshape(-1)
+    value = cosine.reshape(-1).clamp_min(0.0) if weights == "cosine" else torch.ones_like(cosine.reshape(-1))
+    degree = torch.zeros(n, dtype=value.dtype, device=value.device).index_add_(0, row, value)
     if normalization == "symmetric":
         scale = torch.where(degree > 0, degree.rsqrt(), torch.zeros_like(degree))
         value = scale[row] * value * scale[column]

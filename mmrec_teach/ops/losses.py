@@ -7,14 +7,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def bpr(positive: Tensor, negative: Tensor) -> Tensor:
+def bpr(positive: Tensor, negative: Tensor, where: Tensor | None = None) -> Tensor:
     r"""Bayesian personalised ranking, :math:`-\frac1B\sum \ln\sigma(s_{ui}-s_{uj})` (Rendle et al. 2009, arXiv:1205.2618).
 
     Args:
         positive: (B,) scores of the items taken.
         negative: (B,) scores of the items not taken.
+        where: (B,) bool, the pairs that count; None means all. With no pair at all the term is 0.
     """
-    return F.softplus(negative - positive).mean()  # -ln sigmoid(x) = softplus(-x), without overflow
+    return mean_where(F.softplus(negative - positive), where)  # -ln sigmoid(x) = softplus(-x), without overflow
 
 
 def bpr_released(positive: Tensor, negative: Tensor) -> Tensor:
@@ -40,3 +41,27 @@ def emb_norm(*tables: Tensor) -> Tensor:
     At a batch of 2,048 it regularises almost nothing: a squared norm grows with B, this one with √B, and both are divided by B.
     """
     return sum(t.norm() for t in tables) / len(tables[-1])
+
+
+def alignment(prediction: Tensor, target: Tensor, where: Tensor | None = None, *, stop_gradient: bool = True) -> Tensor:
+    r"""Bootstrapped alignment without negatives, :math:`\frac1B\sum\,[1 - C(a, \mathrm{sg}(b))]`, C the cosine.
+
+    The term of BUIR (Lee et al. 2021, arXiv:2105.06323, there twice this), SimSiam and BM3 (Zhou et al. 2023,
+    arXiv:2207.05969). Constant vectors make it 0: only sg, a predictor and views that differ keep training away from there.
+
+    Args:
+        prediction: (B, d), a.
+        target: (B, d), b.
+        where: (B,) bool, the rows that count; None means all. With no row at all the term is 0.
+        stop_gradient: whether b is held fixed, sg(b).
+    """
+    cosine = F.cosine_similarity(prediction, target.detach() if stop_gradient else target, dim=-1)
+    return mean_where(1 - cosine, where)
+
+
+def mean_where(values: Tensor, where: Tensor | None = None) -> Tensor:
+    """Return the mean of the (B,) ``values`` at the rows ``where`` is True; 0 where there is none."""
+    if where is None:
+        return values.mean()
+    kept = where.to(values)
+    return (values * kept).sum() / kept.sum().clamp_min(1.0)
