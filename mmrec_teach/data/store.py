@@ -38,14 +38,17 @@ def file_name(domain: str) -> str:
 def data_dir() -> Path:
     """Return the folder of the embedded data.
 
-    ``$MMREC_TEACH_DATA`` if set; else ``data/`` of the repository this package runs from; else a folder in the user's cache
-    (``$XDG_CACHE_HOME`` or ``~/.cache``), for a package installed without the repository.
+    ``$MMREC_TEACH_DATA`` if set; else ``data/`` of the repository this package runs from; else, for a package installed without
+    the repository, ``data/`` in the working directory if the bazaar lies there (a lesson handed out to a class), or a folder in
+    the user's cache (``$XDG_CACHE_HOME`` or ``~/.cache``).
     """
     if chosen := os.environ.get("MMREC_TEACH_DATA"):
         return Path(chosen).expanduser()
     root = Path(__file__).resolve().parents[2]
     if (root / "pyproject.toml").is_file() and (root / "data").is_dir():
         return root / "data"
+    if (handed_out := Path.cwd() / "data").joinpath(CHECKSUMS).is_file():
+        return handed_out
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache).expanduser() / "mmrec_teach" / "data"
 

@@ -1,0 +1,188 @@
+"""The hand-out: a folder with blank notebooks, the data, and an edition of the package that holds the examples and no more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmrec_teach.classroom.edition import locked_requirements, student_edition
+from mmrec_teach.classroom.plan import Plan, choose_plan, load_plans
+from mmrec_teach.course.master import course_root
+from mmrec_teach.data import bazaar, store
+from mmrec_teach.errors import InputError
+from mmrec_teach.files import atomic_path
+from mmrec_teach.grading.exercise import find_exercise
+from mmrec_teach.grading.record import STATE_NAME
+
+_PARTS = {
+    "examples": "the examples, which you have",
+    "random": "random cases of the same kind",
+    "hidden": "further cases",
+    "gradient": "gradients",
+    "inputs": "inputs left as they were",
+    "rules": "what the text asks for beyond the values, such as no Python loop",
+}
+
+
+@dataclass(frozen=True)
+class HandOut:
+    """What was written.
+
+    Attributes:
+        folder: where.
+        plans: the lessons in it.
+        files: paths inside the folder.
+        size: bytes altogether.
+    """
+
+    folder: Path
+    plans: tuple[Plan, ...]
+    files: tuple[str, ...]
+    size: int
+
+
+def assign(lessons: Sequence[str], out: Path, *, again: bool = False, root: Path | None = None) -> HandOut:
+    """Write the hand-out of some lessons; the folder appears whole or not at all.
+
+    Args:
+        lessons: such as ``01`` or ``bpr``.
+        out: the folder to make; it must not exist, or be empty.
+        again: replace an earlier hand-out there. One that was changed since is not touched.
+        root: the course's folder; found from the working directory by default.
+    Raises:
+        InputError: no such lesson, the folder is in use, or the course's notebooks, data or version list are not here.
+    """
+    root = course_root(root)
+    plans = load_plans(root)
+    chosen = tuple(
+        sorted({(plan := choose_plan(name, plans)).lesson: plan for name in lessons}.values(), key=lambda p: p.lesson)
+    )
+    if not chosen:
+        raise InputError("no lesson was named", expected=f"one or more of: {', '.join(plans)}")
+    out = Path(os.path.abspath(out))  # a folder of the working directory, whatever that is later
+    _refuse_if_in_use(out, again)
+    files = hand_out_files(chosen, root)
+    with atomic_path(out) as temporary:
+        for name, content in files.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            path.chmod(0o644)
+        temporary.chmod(0o755)
+    return HandOut(out, chosen, tuple(files), sum(map(len, files.values())))
+
+
+def hand_out_files(plans: Sequence[Plan], root: Path) -> dict[str, bytes]:
+    """Every file of a hand-out: path → content. The same course gives the same bytes."""
+    wheel = student_edition([find_exercise(task.name) for plan in plans for task in plan.tasks])
+    files = {f"{plan.lesson}.ipynb": _notebook(root, plan.lesson) for plan in plans}
+    files |= _data(root)
+    files[wheel.name] = wheel.content
+    versions = locked_requirements(root, ["lab"])
+    files["requirements.txt"] = "".join(f"{line}\n" for line in [*versions, f"./{wheel.name}"]).encode()
+    files["README.md"] = readme(plans).encode()
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
+    # Beside it the learner's progress is kept (see grading/record.py); and it tells an earlier hand-out from a folder in use.
+    state = {"version": 1, "lessons": {}, "handed_out": digests}
+    files[STATE_NAME] = (json.dumps(state, indent=1) + "\n").encode()
+    return files
+
+
+def readme(plans: Sequence[Plan]) -> str:
+    """The page for students."""
+    first = plans[0]
+    rows = "\n".join(
+        f"| {plan.lesson} | `{task.name}` | {task.title} | {task.points:g} |" for plan in plans for task in plan.tasks
+    )
+    exercises = [find_exercise(task.name) for plan in plans for task in plan.tasks]
+    groups = {group for exercise in exercises for _, group in exercise.result_names()}
+    looked_at = "; ".join(words for group, words in _PARTS.items() if group in groups)
+    names = " and ".join(f"`{plan.lesson}.ipynb`" for plan in plans)
+    name = first.tasks[0].name
+    return f"""# Your lesson{"s" if len(plans) > 1 else ""}: {", ".join(plan.lesson for plan in plans)}
+
+## Set up, once
+
+You need Python 3.11 or newer. In a terminal, in this folder:
+
+    python3 -m venv .venv
+    . .venv/bin/activate                     # on Windows: .venv\\Scripts\\activate
+    pip install -r requirements.txt          # some minutes
+
+`mmrec-teach doctor` says what works and what to do about the rest.
+
+## Work
+
+    . .venv/bin/activate
+    jupyter lab {first.lesson}.ipynb
+
+Start JupyterLab from this folder: the data in `data/` is found from here. Read, run cell by cell, and put your own lines in place
+of each `raise NotImplementedError(…)`. Keep the functions' names and their inputs.
+
+`check("{name}")` tells at once whether your function is right on the examples, and what came back where it is not.
+`hint("{name}")` gives up to three hints. Both cost nothing, however often you call them. A stub that is not written yet stops the cells
+that need it; go on once its check passes.
+
+## What is graded
+
+| lesson | function | what it does | points |
+|---|---|---|---:|
+{rows}
+
+Your teacher's grader looks at: {looked_at}. So a passed check means "right on the examples", and not yet all points.
+
+- Only your functions are graded, and what they need: imports, constants and other functions of your notebook. Prints, plots and training
+  runs count for nothing and harm nothing.
+- A function must compute its answer itself. One that calls this package's own answer earns nothing.
+- Speed matters only where the text says so.
+
+## Hand in
+
+{names}, under {"these names" if len(plans) > 1 else "this name"}. Save first. Outputs may stay in.
+"""
+
+
+def _notebook(root: Path, lesson: str) -> bytes:
+    """The blank notebook, without its tie to a text file: one file is simpler to hand in."""
+    path = root / "lessons" / f"{lesson}.ipynb"
+    try:
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError("the blank lesson cannot be read", where=str(path), fix="Run `mmrec-teach course build`") from error
+    notebook["metadata"].pop("jupytext", None)
+    return (json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
+
+
+def _data(root: Path) -> dict[str, bytes]:
+    folder = root / "data" if (root / "data" / store.CHECKSUMS).is_file() else store.ensure()
+    store.verify(folder)
+    names = [store.CHECKSUMS, *(store.file_name(domain) for domain in bazaar.DOMAINS)]
+    return {f"data/{name}": (folder / name).read_bytes() for name in names}
+
+
+def _refuse_if_in_use(out: Path, again: bool) -> None:
+    if not out.exists() and not out.is_symlink():
+        return
+    if not out.is_dir() or out.is_symlink():
+        raise InputError("the hand-out needs a folder of its own", where=str(out), found="a file or a link", fix="Name another")
+    if not any(out.iterdir()):
+        return
+    try:
+        handed_out = dict(json.loads((out / STATE_NAME).read_text(encoding="utf-8"))["handed_out"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise InputError("the folder is not empty", where=str(out), fix="Name one that does not exist") from None
+    if not again:
+        raise InputError("an earlier hand-out is there", where=str(out), fix="Name another folder, or replace it with --again")
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.is_dir() and not path.is_symlink() or name == STATE_NAME:
+            continue
+        if path.is_symlink() or handed_out.get(name) != hashlib.sha256(path.read_bytes()).hexdigest():
+            what = "was changed since" if name in handed_out else "does not belong to it"
+            raise InputError(
+                f"a file in the earlier hand-out {what}", where=str(path), fix="Move it away, or name another folder"
+            )
