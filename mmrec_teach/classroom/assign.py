@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmrec_teach.classroom.edition import locked_requirements, student_edition
-from mmrec_teach.classroom.plan import Plan, choose_plan, load_plans
+from mmrec_teach.classroom.plan import PLAN_NAME, Plan, choose_plan, load_plans, plans_text
 from mmrec_teach.course.master import course_root
 from mmrec_teach.data import bazaar, store
 from mmrec_teach.errors import InputError
@@ -84,6 +84,7 @@ def hand_out_files(plans: Sequence[Plan], root: Path) -> dict[str, bytes]:
     files[wheel.name] = wheel.content
     versions = locked_requirements(root, ["lab"])
     files["requirements.txt"] = "".join(f"{line}\n" for line in [*versions, f"./{wheel.name}"]).encode()
+    files[PLAN_NAME] = plans_text(plans).encode()  # names and points, for `pytest --submission`
     files["README.md"] = readme(plans).encode()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     # Beside it the learner's progress is kept (see grading/record.py); and it tells an earlier hand-out from a folder in use.
@@ -179,7 +180,7 @@ def _refuse_if_in_use(out: Path, again: bool) -> None:
         raise InputError("an earlier hand-out is there", where=str(out), fix="Name another folder, or replace it with --again")
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
-        if path.is_dir() and not path.is_symlink() or name == STATE_NAME:
+        if (path.is_dir() and not path.is_symlink()) or name == STATE_NAME:
             continue
         if path.is_symlink() or handed_out.get(name) != hashlib.sha256(path.read_bytes()).hexdigest():
             what = "was changed since" if name in handed_out else "does not belong to it"

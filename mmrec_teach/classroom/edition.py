@@ -6,10 +6,10 @@ that no build tool is needed and the same files give the same bytes.
 
 from __future__ import annotations
 
+import ast
 import base64
 import hashlib
 import io
-import re
 import tomllib
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -26,20 +26,23 @@ HOME = Path(mmrec_teach.__file__).resolve().parent
 STUDENT = "student"
 EXERCISES = "grading/exercises"
 FILE_TYPES = (".py", ".json", ".toml")
-# What makes and checks lessons, or works on a checkout of the course: a student has neither. Whatever imports these stays out, too.
+# What hands out, grades, and makes lessons: a student has no use for it. Whatever imports these stays out, too.
 TEACHERS = (
-    "classroom/",
-    f"{EXERCISES}/",
+    "classroom/assign.py",
+    "classroom/autograder.py",
+    "classroom/bundle.py",
+    "classroom/edition.py",
+    "classroom/grade.py",
+    "classroom/gradescope.py",
+    "classroom/pages.py",
+    "classroom/parts.py",
+    "classroom/report.py",
     "course/build.py",
     "course/furnish.py",
     "course/lint.py",
     "course/pairing.py",
     "course/progress.py",
     "course/workspace.py",
-)
-_USES_THEM = re.compile(
-    r"^\s*(?:from|import)\s+mmrec_teach\.(?:classroom|course\.(?:build|furnish|lint|pairing|progress|workspace))\b",
-    re.MULTILINE,
 )
 
 
@@ -70,7 +73,7 @@ def student_edition(exercises: Iterable[Exercise]) -> Wheel:
         OptionError: an exercise has no example that could be handed out.
     """
     project = read_project()
-    files = {name: content for name, content in package_files().items() if not _for_teachers(name, content)}
+    files = _without_teachers(package_files())
     files[f"{EXERCISES}/__init__.py"] = b'"""The examples of the exercises; hidden cases stay with the teacher."""\n'
     for exercise in exercises:
         files[f"{EXERCISES}/{exercise.name}{SUFFIX}"] = export_examples(exercise)
@@ -169,8 +172,32 @@ def zipped(files: Mapping[str, bytes], executable: Iterable[str] = ()) -> bytes:
     return buffer.getvalue()
 
 
-def _for_teachers(name: str, content: bytes) -> bool:
-    return name.startswith(TEACHERS) or _USES_THEM.search(content.decode("utf-8")) is not None
+def _without_teachers(files: dict[str, bytes]) -> dict[str, bytes]:
+    """The files that neither are a teacher's nor import one; the modules of exercises least of all."""
+    kept = {name: content for name, content in files.items() if name not in TEACHERS and not name.startswith(f"{EXERCISES}/")}
+    imports = {name: _imported(content) for name, content in kept.items() if name.endswith(".py")}
+    while True:
+        gone = {_module_name(name) for name in files.keys() - kept.keys() if not name.startswith(f"{EXERCISES}/")}
+        more = [name for name in kept if imports.get(name, set()) & gone]
+        if not more:
+            return kept
+        for name in more:
+            del kept[name]
+
+
+def _imported(content: bytes) -> set[str]:
+    """The modules a file imports, wherever in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def _module_name(path: str) -> str:
+    return ".".join([HOME.name, *path.removesuffix(".py").removesuffix("/__init__").split("/")])
 
 
 def _module_file(target: str) -> set[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mmrec_teach.course.master import course_root, exercises_of, find_lesson, read_percent
 from mmrec_teach.errors import InputError
-from mmrec_teach.files import write_json
+from mmrec_teach.files import write_text
 from mmrec_teach.grading.exercise import load_exercises
 
 PLAN_NAME = "plan.json"
@@ -51,12 +52,14 @@ def load_plans(root: Path | None = None) -> dict[str, Plan]:
     """Every lesson that has exercises, by stem.
 
     Args:
-        root: a course's folder, or one with a ``plan.json``; found from the working directory (or the package) by default.
+        root: a course's folder, or one with a ``plan.json``; by default the working directory if it has one, else the course found
+            from there.
     Raises:
         InputError: no course and no plan there.
     """
-    if root is not None and (Path(root) / PLAN_NAME).is_file():
-        return read_plans(Path(root) / PLAN_NAME)
+    here = Path.cwd() if root is None else Path(root)
+    if (here / PLAN_NAME).is_file():
+        return read_plans(here / PLAN_NAME)
     root = course_root(root)
     folder = root / "lessons" if (root / "lessons").is_dir() else root / "solutions"
     plans = {}
@@ -75,7 +78,13 @@ def choose_plan(name: str, plans: dict[str, Plan]) -> Plan:
 
 def write_plans(path: Path, plans: dict[str, Plan]) -> None:
     """Store plans for a place without the course's notebooks (an autograder)."""
-    write_json(path, {"version": 1, "lessons": [asdict(plan) for plan in plans.values()]})
+    write_text(path, plans_text(plans.values()))
+
+
+def plans_text(plans: Iterable[Plan]) -> str:
+    """What `write_plans` stores."""
+    stored = {"version": 1, "lessons": [asdict(plan) for plan in plans]}
+    return json.dumps(stored, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_plans(path: Path) -> dict[str, Plan]:
