@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 def examine() -> list[Finding]:
     """All findings. A look that fails itself is a finding too, never a traceback."""
-    looks: list[Callable[[], Finding]] = [python, packages, lock, widgets, pairing, data, threads, gpu, chromium]
+    looks: list[Callable[[], Finding]] = [python, packages, lock, widgets, pairing, data, threads, gpu, isolation, chromium]
     findings = []
     for look in looks:
         try:
@@ -171,6 +171,21 @@ def gpu() -> Finding:
     if torch.cuda.is_available():
         return Finding("GPU", "OK", torch.cuda.get_device_name(0))
     return Finding("GPU", "OK", "none; everything runs on the CPU")
+
+
+def isolation() -> Finding:
+    """The wall behind which students' code is graded, which learners do not need."""
+    from mmrec_teach.grading.sandbox import WALLS, WORDS, strongest_wall
+
+    wall, why = strongest_wall()
+    if wall == WALLS[0]:
+        return Finding("Isolation", "OK", WORDS[wall])
+    advice = "only for grading others' work: on Linux, install bubblewrap (`apt install bubblewrap`)"
+    if "does not work" in why:
+        advice = "only for grading others' work: bubblewrap needs user name spaces; a container or a system setting forbids them here"
+    if wall == WALLS[-1]:
+        advice += "; until then grade only people you trust"
+    return Finding("Isolation", "note", f"{WORDS[wall]} ({why})", advice)
 
 
 def chromium() -> Finding:

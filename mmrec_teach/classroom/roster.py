@@ -1,0 +1,466 @@
+"""Who handed in what: find the submissions in a folder (or a zip file), however it was laid out.
+
+What is understood:
+
+- files side by side: ``mia.ipynb``, ``mia_01_bpr.ipynb``, ``01_bpr-mia.py``; Canvas' ``muellermia_12345_67890_01_bpr-1.ipynb``;
+- a folder a student: ``mia/anything.ipynb``; Moodle's ``Mia Müller_123_assignsubmission_file_/…``; nbgrader's
+  ``submitted/mia/01_bpr/…``; GitHub Classroom's ``01-bpr-mia/…``, a whole course's repository inside or not;
+- zip files in place of any of these; they are read in memory, and nothing of them is written to disk;
+- several lessons side by side, and a folder a lesson (``01_bpr/mia.ipynb``).
+
+Which lesson a file belongs to is told by its name, else by its folder's name, else by the functions it defines, else it is the only
+lesson graded. Of a pair ``01_bpr.ipynb`` and ``01_bpr.py`` the notebook counts. Of several files for one lesson in one student's
+folder the newest counts, and a note says so. Two students' entries of one name are a problem that a person must solve: neither is
+graded, and a sentence says what to do. Hidden files, caches and links that leave their folder are not looked at.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import stat
+import time
+import unicodedata
+import zipfile
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+
+from mmrec_teach.errors import InputError
+from mmrec_teach.grading.submission import MAX_FILE, SUFFIXES, Submission, lesson_of, read_submission
+
+MAX_FILES = 50_000
+MAX_DEPTH = 12
+MAX_ZIP = 500 * 2**20
+MAX_ZIP_ENTRIES = 5000
+_SAME_TIME = 2.0  # seconds: what zip files and some file systems cannot tell apart
+_SKIPPED = {"__macosx", "__pycache__", "node_modules", "site-packages", "venv", "env"}
+_CLASS_FOLDER = re.compile(r"^(?:.*[-_ ])?(?:submitted|submissions)$", re.IGNORECASE)
+_MOODLE = re.compile(r"^(?P<student>.+?)_(?P<id>\d+)_assignsubmission_(?:file|onlinetext)_?(?P<rest>.*)$")
+_CANVAS = re.compile(r"^(?P<student>.+?)(?:_LATE)?_(?P<id>\d{3,})_\d{3,}_(?P<rest>.+)$")
+_COPY = re.compile(r"^(?:[-_ ]*\((?P<a>\d+)\)|[-_ ]*copy[-_ ]*(?P<b>\d*)|-(?P<c>\d{1,2}))$", re.IGNORECASE)
+_SEPARATORS = "-_ ."
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One submission: a student, a lesson, a file.
+
+    Attributes:
+        student: as the file or folder is called.
+        lesson: the lesson's stem.
+        file: relative to the class's folder; ``hw.zip/01_bpr.ipynb`` inside a zip file.
+        path: where it lies on disk (the zip file that holds it).
+        notes: sentences on how it was chosen.
+    """
+
+    student: str
+    lesson: str
+    file: str
+    path: Path
+    notes: tuple[str, ...] = ()
+    leaf: Leaf | None = field(default=None, repr=False, compare=False)
+
+    def read(self) -> Submission:
+        """The submission; what cannot be read becomes its ``problem``."""
+        assert self.leaf is not None
+        found = self.leaf.read()
+        return replace(found, notes=(*self.notes, *found.notes)) if self.notes else found
+
+
+@dataclass(frozen=True)
+class Roster:
+    """What a folder holds.
+
+    Attributes:
+        entries: what to grade, by lesson and student.
+        problems: sentences on submissions that cannot be graded before somebody acts, by who or what they are about.
+        notes: sentences on what was left out.
+    """
+
+    entries: tuple[Entry, ...]
+    problems: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A file that could be a submission, on disk or in a zip file."""
+
+    parts: tuple[str, ...]
+    path: Path
+    size: int
+    time: float
+    content: Callable[[], bytes] = field(repr=False, compare=False)
+
+    @property
+    def shown(self) -> str:
+        return "/".join(self.parts)
+
+    @property
+    def stem(self) -> str:
+        return self.parts[-1].rpartition(".")[0]
+
+    @property
+    def is_notebook(self) -> bool:
+        return self.parts[-1].lower().endswith(".ipynb")
+
+    def read(self) -> Submission:
+        name = self.parts[-1]
+        if self.size > MAX_FILE:
+            return Submission(name, problem=f"the file is larger than {MAX_FILE // 2**20} MB.")
+        try:
+            return read_submission(name, self.content())
+        except Exception as error:  # zip files alone fail in five ways
+            words = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            return Submission(name, problem=f"the file cannot be read ({words}).")
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A file that is somebody's submission for a lesson ("" when that is still open)."""
+
+    student: str
+    identity: str
+    lesson: str
+    leaf: Leaf
+    version: int = 0
+    notes: tuple[str, ...] = ()
+
+
+def find_submissions(
+    folder: str | Path, lessons: Sequence[str], wanted: Iterable[str] | None = None, skip: Path | None = None
+) -> Roster:
+    """Find everybody's submissions.
+
+    Args:
+        folder: of a class; a zip file of one, or a single submission, will do.
+        lessons: stems of all lessons that have exercises.
+        wanted: those to grade; all by default.
+        skip: a folder inside that holds no submissions (where results go).
+    Raises:
+        InputError: no such folder, too many files in it, or nothing to grade.
+    """
+    folder = Path(folder)
+    chosen = list(lessons if wanted is None else wanted)
+    search = _Search(folder, list(lessons), chosen, None if skip is None else skip.resolve())
+    try:
+        search.look()
+    except OSError as error:
+        raise InputError("cannot be read", where=str(error.filename or folder), found=error.strerror or error) from error
+    return search.roster()
+
+
+class _Search:
+    def __init__(self, folder: Path, lessons: list[str], wanted: list[str], skip: Path | None):
+        self.folder, self.lessons, self.wanted, self.skip = folder, lessons, wanted, skip
+        self.leaves: list[Leaf] = []
+        self.folders: set[str] = set()  # at the top, to name those without a submission
+        self.problems: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.claims: list[_Claim] = []
+        self.said: dict[Leaf, str] = {}
+
+    # -- files ----------------------------------------------------------------------------------------------------------------
+    def look(self) -> None:
+        """Collect the files."""
+        if not self.folder.exists():
+            raise InputError("there is no such file or folder", where=str(self.folder))
+        if self.folder.is_dir():
+            self._walk(self.folder, ())
+        elif self.folder.suffix.lower() == ".zip":
+            self._unzip(self.folder, (), self.folder.name)
+        elif self.folder.suffix.lower() in SUFFIXES and self.folder.is_file():
+            self._add_file(self.folder, (self.folder.name,), self.folder.stat())
+        else:
+            raise InputError(
+                "not a submission", where=str(self.folder), expected="a folder, a zip file, a notebook or a Python file"
+            )
+
+    def _walk(self, folder: Path, parts: tuple[str, ...]) -> None:
+        if len(parts) > MAX_DEPTH:
+            self.problems["/".join(parts)] = f"{'/'.join(parts[:3])}/…: nested deeper than {MAX_DEPTH} folders; not looked at."
+            return
+        try:
+            found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            if not parts:
+                raise
+            self.problems["/".join(parts)] = f"{'/'.join(parts)}: the folder cannot be read ({error.strerror})."
+            return
+        for entry in found:
+            if _hidden(entry.name):
+                continue
+            here = (*parts, entry.name)
+            shown, path = "/".join(here), Path(entry.path)
+            try:
+                if entry.is_symlink():
+                    if not self._link_is_safe(path):
+                        self.problems[shown] = (
+                            f"{shown}: a link that leaves its folder is not followed; put the file itself there."
+                        )
+                        continue
+                    if path.is_dir():
+                        continue  # what it points to is looked at where it is
+                if entry.is_dir():
+                    if self.skip is None or path.resolve() != self.skip:
+                        if not parts:
+                            self.folders.add(entry.name)
+                        self._walk(path, here)
+                elif stat.S_ISREG((status := entry.stat()).st_mode):
+                    self._add_file(path, here, status)
+            except OSError as error:
+                self.problems[shown] = f"{shown}: cannot be read ({error.strerror or error})."
+
+    def _link_is_safe(self, path: Path) -> bool:
+        target = path.resolve()
+        return target.exists() and target.is_relative_to(path.parent.resolve())
+
+    def _add_file(self, path: Path, parts: tuple[str, ...], status: os.stat_result) -> None:
+        suffix = path.suffix.lower()
+        if suffix == ".zip":
+            self._unzip(path, (*parts[:-1], path.stem), "/".join(parts))
+        elif suffix in SUFFIXES:
+            self._add(Leaf(parts, path, status.st_size, status.st_mtime, path.read_bytes))
+
+    def _add(self, leaf: Leaf) -> None:
+        self.leaves.append(leaf)
+        if len(self.leaves) > MAX_FILES:
+            raise InputError(f"more than {MAX_FILES} files", where=str(self.folder), fix="Name the folder of one class")
+
+    def _unzip(self, path: Path, parts: tuple[str, ...], shown: str) -> None:
+        """The files of a zip file, as if it were a folder; nothing is written."""
+        if len(parts) == 1:
+            self.folders.add(parts[0])
+        try:
+            if path.stat().st_size > MAX_ZIP:
+                raise _ZipError(f"it is larger than {MAX_ZIP // 2**20} MB")
+            with zipfile.ZipFile(path) as archive:
+                members = archive.infolist()
+            if len(members) > MAX_ZIP_ENTRIES:
+                raise _ZipError(f"it holds more than {MAX_ZIP_ENTRIES} files")
+            for member in members:
+                self._add_member(path, parts, member, shown)
+        except (_ZipError, zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
+            self.problems[shown] = f"{shown}: the zip file cannot be used ({str(error).rstrip('.')})."
+
+    def _add_member(self, path: Path, parts: tuple[str, ...], member: zipfile.ZipInfo, shown: str) -> None:
+        name = PurePosixPath(member.filename.replace("\\", "/"))
+        inner = tuple(part for part in name.parts if part != ".")
+        if member.is_dir() or not inner or any(_hidden(part) for part in inner if part != ".."):
+            return
+        if name.is_absolute() or ".." in inner or len(inner) > MAX_DEPTH or re.match(r"^[A-Za-z]:", inner[0]):
+            self.problems[shown] = f"{shown}: a name in it leads outside ({member.filename[:80]!r}); that file is left out."
+            return
+        suffix = name.suffix.lower()
+        if suffix == ".zip":
+            self.notes.append(f"{shown}/{name}: a zip file inside a zip file is not opened.")
+        if suffix not in SUFFIXES or stat.S_ISLNK(member.external_attr >> 16):
+            return
+        try:
+            when = time.mktime((*member.date_time, 0, 0, -1))
+        except (ValueError, OverflowError):
+            when = 0.0
+        self._add(Leaf((*parts, *inner), path, member.file_size, when, lambda: _member_bytes(path, member)))
+
+    # -- who and which lesson ------------------------------------------------------------------------------------------------
+    def roster(self) -> Roster:
+        """Put students and lessons to the files."""
+        self._class_folder(self.leaves, 0, "", self.folder.stem if self.folder.is_file() else self.folder.resolve().name)
+        claimed = {claim.leaf.parts[0] for claim in self.claims if len(claim.leaf.parts) > 1}
+        for name in sorted(self.folders - claimed):
+            told = any(key == name or key.startswith((f"{name}/", f"{name}.zip")) for key in self.problems)
+            if not told and not _CLASS_FOLDER.match(name):
+                self.problems[name] = f"{name}: there is no notebook or Python file to grade in it."
+        claims = self._one_name_each(self._decided())
+        entries, handed_in = [], set()
+        groups: dict[tuple[str, str], list[_Claim]] = {}
+        for claim in claims:
+            groups.setdefault((claim.lesson, claim.student), []).append(claim)
+        for (lesson, student), group in sorted(groups.items()):
+            if lesson not in self.wanted:
+                continue
+            handed_in.add((lesson, student))
+            newest = max(claim.version for claim in group)
+            same_person = len({claim.identity for claim in group}) == 1 and group[0].identity
+            if same_person and sum(claim.version == newest for claim in group) == 1:
+                group = [claim for claim in group if claim.version == newest]  # handed in again
+            if len(group) > 1:
+                files = " and ".join(claim.leaf.shown for claim in group[:3])
+                self.problems[f"{student} ({lesson})"] = (
+                    f"{student}, {lesson}: {len(group)} files claim to be the submission ({files}); keep one of them."
+                )
+                continue
+            claim = group[0]
+            entries.append(Entry(student, lesson, claim.leaf.shown, claim.leaf.path, claim.notes, claim.leaf))
+        for lesson in self.wanted if len(self.wanted) < len(self.lessons) else ():
+            without = sorted({claim.student for claim in claims} - {name for stem, name in handed_in if stem == lesson})
+            if without and (lesson in {entry.lesson for entry in entries}):
+                self.notes.append(f"Nothing for {lesson} from {', '.join(without)}.")
+        if not entries and not self.problems:
+            words = ", ".join(self.wanted) if len(self.wanted) < 4 else "any lesson"
+            raise InputError(
+                f"no submission for {words} is in there", where=str(self.folder), expected="notebooks (.ipynb) or Python files"
+            )
+        return Roster(tuple(entries), self.problems, tuple(self.notes))
+
+    def _class_folder(self, leaves: list[Leaf], base: int, lesson: str, called: str) -> None:
+        """Claims of a folder whose files and folders are students'."""
+        flat = _without_pairs([leaf for leaf in leaves if len(leaf.parts) == base + 1])
+        for leaf in flat:
+            student, identity, named, version = self._who(leaf.stem)
+            self._claim(student or _clean(called), identity, named or lesson, leaf, version)
+        folders: dict[str, list[Leaf]] = {}
+        for leaf in leaves:
+            if len(leaf.parts) > base + 1:
+                folders.setdefault(leaf.parts[base], []).append(leaf)
+        for name, inside in folders.items():
+            student, identity, named, version = self._who(name)
+            if _CLASS_FOLDER.match(name) or (named and not student):
+                self._class_folder(inside, base + 1, named or lesson, name)
+            else:
+                self._student_folder(inside, base + 1, student or _clean(name), identity, named or lesson, version)
+
+    def _student_folder(self, leaves: list[Leaf], base: int, student: str, identity: str, lesson: str, version: int) -> None:
+        """Claims of one student: for each lesson the newest file that fits."""
+        by_file: dict[str, list[Leaf]] = {}
+        by_folder: dict[str, list[Leaf]] = {}
+        for leaf in leaves:
+            if found := self._lesson_in(leaf.stem)[0]:
+                by_file.setdefault(found, []).append(leaf)
+            for part in reversed(leaf.parts[base:-1]):
+                if found := self._lesson_in(part)[0]:
+                    by_folder.setdefault(found, []).append(leaf)
+                    break
+        named = {**by_folder, **by_file}
+        if lesson:
+            named = {stem: inside for stem, inside in named.items() if stem == lesson}
+        if not named:
+            only = lesson or (self.wanted[0] if len(self.wanted) == 1 else "")
+            if only:
+                others = {leaf for inside in by_file.values() for leaf in inside}
+                named = {only: [leaf for leaf in leaves if leaf not in others]}
+            else:
+                for leaf in _notebooks_first(leaves):
+                    if found := self._lesson_by_content(leaf):
+                        named.setdefault(found, []).append(leaf)
+                if not named and len(_without_pairs(leaves)) == 1:
+                    named = {"": leaves}
+        for stem, inside in named.items():
+            chosen = _notebooks_first(inside)
+            if len(chosen) > 1:
+                chosen = [leaf for leaf in chosen if self._lesson_by_content(leaf) == stem] or chosen
+            chosen.sort(key=lambda leaf: leaf.time, reverse=True)
+            notes: tuple[str, ...] = ()
+            if len(chosen) > 1 and chosen[0].time - chosen[1].time > _SAME_TIME:
+                left = ", ".join(leaf.parts[-1] for leaf in chosen[1:4])
+                notes = (f"The newest of {len(chosen)} files was graded: {chosen[0].parts[-1]}, not {left}.",)
+                chosen = chosen[:1]
+            for leaf in chosen:
+                self._claim(student, identity, stem, leaf, version, notes)
+        if not any(named.values()):
+            listed = ", ".join(leaf.parts[-1] for leaf in leaves[:3])
+            self.problems[student] = (
+                f"{student}: none of the files is recognised as a lesson ({listed}); name it like 01_bpr.ipynb."
+            )
+
+    def _claim(self, student: str, identity: str, lesson: str, leaf: Leaf, version: int, notes: tuple[str, ...] = ()) -> None:
+        if not lesson and len(self.wanted) == 1:
+            lesson = self.wanted[0]
+        self.claims.append(_Claim(student, identity, lesson or self._lesson_by_content(leaf), leaf, version, notes))
+
+    def _decided(self) -> list[_Claim]:
+        """The claims; one whose lesson nothing tells belongs to the only lesson there is."""
+        found = {claim.lesson for claim in self.claims if claim.lesson}
+        only = found.pop() if len(found) == 1 else self.lessons[0] if len(self.lessons) == 1 else ""
+        out = []
+        for claim in self.claims:
+            if claim.lesson or only:
+                out.append(replace(claim, lesson=claim.lesson or only))
+            else:
+                shown = claim.leaf.shown
+                self.problems[shown] = (
+                    f"{shown}: nothing tells which lesson this is; name it like {claim.student}_01_bpr, or give --lesson."
+                )
+        return out
+
+    def _one_name_each(self, claims: list[_Claim]) -> list[_Claim]:
+        """Two people of one name (as their numbers show) get the number behind their names."""
+        people: dict[str, set[str]] = {}
+        for claim in claims:
+            people.setdefault(claim.student, set()).add(claim.identity)
+        return [
+            replace(claim, student=f"{claim.student} ({claim.identity})")
+            if len(people[claim.student] - {""}) > 1 and claim.identity
+            else claim
+            for claim in claims
+        ]
+
+    def _who(self, name: str) -> tuple[str, str, str, int]:
+        """(student, number, lesson, version) that a file's or folder's name tells; "" for what it does not."""
+        for pattern in (_MOODLE, _CANVAS):
+            if found := pattern.match(name):
+                lesson, _, version = self._lesson_in(found["rest"])
+                return _clean(found["student"]), found["id"], lesson, version
+        lesson, rest, version = self._lesson_in(name)
+        return _clean(rest), "", lesson, version
+
+    def _lesson_in(self, name: str) -> tuple[str, str, int]:
+        """(lesson, what else the name says, number of the copy); the lesson is "" when the name tells none."""
+        for patterns in _PATTERNS:
+            for stem in self.lessons:
+                if found := re.search(patterns(stem), name, re.IGNORECASE):
+                    before, after = name[: found.start()], name[found.end() :]
+                    copy = _COPY.match(after)
+                    number = int(copy["a"] or copy["b"] or copy["c"] or 1) if copy else 0
+                    return stem, f"{before.rstrip(_SEPARATORS)} {'' if copy else after.strip(_SEPARATORS)}", number
+        return "", name, 0
+
+    def _lesson_by_content(self, leaf: Leaf) -> str:
+        if leaf not in self.said:
+            number = lesson_of(leaf.read())
+            self.said[leaf] = next((stem for stem in self.lessons if number and stem.startswith(f"{number}_")), "")
+        return self.said[leaf]
+
+
+_PATTERNS: tuple[Callable[[str], str], ...] = (
+    lambda stem: rf"(?<![a-z0-9])0*{int(stem[:2])}[-_ .]+{stem[3:].replace('_', '[-_ .]*')}(?![a-z0-9])",
+    lambda stem: rf"(?<![a-z0-9])lesson[-_ ]*0*{int(stem[:2])}(?![0-9])",
+    lambda stem: rf"(?<![a-z0-9]){stem[3:].replace('_', '[-_ .]*')}(?![a-z0-9])",
+)
+
+
+class _ZipError(Exception):
+    pass
+
+
+def _member_bytes(path: Path, member: zipfile.ZipInfo) -> bytes:
+    """A file inside a zip file, read no further than a submission may be large: what the archive says of sizes may be a lie."""
+    with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+        out = io.BytesIO()
+        while out.tell() <= MAX_FILE and (block := file.read(2**20)):
+            out.write(block)
+        return out.getvalue()
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith((".", "~$")) or name.lower() in _SKIPPED
+
+
+def _clean(name: str) -> str:
+    """A student's name without what no table can show."""
+    text = unicodedata.normalize("NFC", name)
+    text = "".join(character for character in text if character.isprintable())
+    return " ".join(text.split()).strip(" _-.")[:100].strip()
+
+
+def _without_pairs(leaves: list[Leaf]) -> list[Leaf]:
+    """Of a notebook and a Python file with one name in one folder, the notebook."""
+    notebooks = {(*leaf.parts[:-1], leaf.stem) for leaf in leaves if leaf.is_notebook}
+    return [leaf for leaf in leaves if leaf.is_notebook or (*leaf.parts[:-1], leaf.stem) not in notebooks]
+
+
+def _notebooks_first(leaves: list[Leaf]) -> list[Leaf]:
+    """The notebooks; where there are none, the Python files."""
+    return [leaf for leaf in leaves if leaf.is_notebook] or list(leaves)
