@@ -18,6 +18,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import os
 import select
 import shutil
@@ -29,11 +30,12 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mmrec_teach.errors import OptionError
@@ -48,6 +50,7 @@ WORDS = {
     "limits": "a plain process with limits alone: keeps accidents away, but not a determined cheat",
 }
 REFERENCE_CALIBRATION = 0.012  # seconds that `calibrate` takes on the machine the limits were chosen on
+MOST_NUMBERS = 2**24  # that a sparse answer may stand for
 _CHILD = Path(__file__).resolve().parent / "child"
 
 
@@ -61,6 +64,7 @@ class Limits:
         total: CPU seconds of all calls together.
         memory: bytes beyond what Python and torch take.
         disk: bytes in /tmp (behind bubblewrap; elsewhere nothing may be written).
+        grace: seconds beyond, in which the process itself says that it was stopped, and where; then it is killed.
     """
 
     call: float = patience.SECONDS
@@ -68,11 +72,13 @@ class Limits:
     total: float = 60.0
     memory: int = 1536 * 2**20
     disk: int = 64 * 2**20
+    grace: float = 2.0
 
     def scaled(self, factor: float) -> Limits:
         """The limits for a machine that is ``factor`` times slower; never lower ones."""
         factor = max(1.0, factor)
-        return Limits(self.call * factor, self.loading * factor, self.total * factor, self.memory, self.disk)
+        times = {name: getattr(self, name) * factor for name in ("call", "loading", "total", "grace")}
+        return replace(self, **times)
 
 
 class CrashedError(Exception):
@@ -138,7 +144,14 @@ def _bubblewrap_options(binds: Iterable[tuple[str, str]], disk: int) -> list[str
         options += ["--tmpfs", own]
     for source, target in binds:
         options += ["--ro-bind", source, target]
-    return [*options, "--proc", "/proc", "--dev", "/dev", "--size", str(disk), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    options += ["--proc", "/proc", "--dev", "/dev", "--size", str(disk), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    for folder in (
+        "/",
+        "/dev",
+        *_own_copies(),
+    ):  # memory as well, and without a bound: nothing is left there for the next student
+        options += ["--remount-ro", folder]
+    return options
 
 
 def _own_copies() -> list[str]:
@@ -204,7 +217,7 @@ class Sandbox:
             return
         self.close()
         self._folder = tempfile.mkdtemp(prefix="mmrec-sandbox-")
-        work = "/tmp/work" if self.wall == "bubblewrap" else os.path.join(self._folder, "work")
+        work = "/tmp" if self.wall == "bubblewrap" else os.path.join(self._folder, "work")
         ours, theirs = socket.socketpair()
         options = {"control": theirs.fileno(), "work": work, "see": None, "seccomp": jail.seccomp_works()}
         code = (
@@ -285,11 +298,19 @@ class Sandbox:
         order = {
             "op": "spawn", "memory": limits.memory, "cpu": limits.loading + limits.total + 5, "seconds": limits.call,
             "loading": limits.loading, "file_size": limits.disk // 4 if self.wall == "bubblewrap" else 0,
+            "threads": 256 if self.wall == "bubblewrap" else 0,
         }  # fmt: skip
         self._ask(order, 60, channel)
 
     def _end(self) -> int:
-        return int(self._ask({"op": "end"}, 60)["status"])
+        """End the student's process; its exit status. A warm process that is gone, or cannot clean up, is replaced later."""
+        try:
+            said = self._ask({"op": "end"}, 60)
+        except CrashedError:
+            said = {"status": 0, "clean": False}
+        if not said["clean"]:
+            self.close()
+        return int(said["status"])
 
     def _ask(self, order: dict | None, seconds: float, channel: socket.socket | None = None) -> dict:
         if self._control is None:
@@ -331,7 +352,7 @@ class Session:
         self._sandbox, self._cells, self._name = sandbox, cells, name
         self._channel: socket.socket | None = None
         self._pid = 0
-        self._spent = 0.0
+        self._spent = self._waited = 0.0
         self._handles = 0
         self.source, self.problem, self.notes = "", "", []
         self.function = RemoteFunction(self)
@@ -339,6 +360,7 @@ class Session:
 
     def _begin(self) -> None:
         limits = self._sandbox.limits
+        self._sandbox.start()
         ours, theirs = socket.socketpair()
         with contextlib.suppress(OSError, AttributeError):
             ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
@@ -347,12 +369,13 @@ class Session:
         self._channel = ours
         try:
             self._pid = _hello(ours)
-            read = self._exchange({"op": "read", "cells": self._cells, "name": self._name}, limits.loading)
-            self.source, self.problem, self.notes = read["source"], read["problem"], list(read["notes"])
+            cells = np.frombuffer(json.dumps(self._cells).encode(), np.uint8)
+            read = self._exchange({"op": "read", "cells": cells, "name": self._name}, limits.loading)
+            self.source = read["source"] if type(read.get("source")) is str else ""
+            self.problem, self.notes = _told(read)
             if not self.problem:
-                loaded = self._exchange({"op": "load"}, limits.loading)
-                self.problem = loaded["problem"]
-                self.notes += loaded["notes"]
+                self.problem, notes = _told(self._exchange({"op": "load"}, limits.loading))
+                self.notes += notes
         except LearnerError as error:
             self._stop()
             self.problem = f"`{self._name}` could not be defined: {error.message}"
@@ -378,7 +401,8 @@ class Session:
             if self.problem:
                 raise LearnerError("exception", self.problem)
         limits = self._sandbox.limits
-        if self._spent + self._cpu() > limits.total + limits.loading:
+        # sleeping costs no CPU time, so the clock is looked at as well
+        if self._spent + self._cpu() > limits.total + limits.loading or self._waited > limits.total * patience.WAITING:
             raise LearnerError("timeout", f"not tried: the function has used up its {limits.total:g} seconds.")
         self._handles += 1
         efforts = watching()
@@ -389,6 +413,7 @@ class Session:
         for effort in efforts:
             effort.add(_count(reply.get("calls")), _count(reply.get("largest")), seconds)
         _write_back(given, reply.get("changed"))
+        _refuse_giants(reply.get("answer"))
         return _with_slopes(reply.get("answer"), given, self, self._handles)
 
     def slopes(self, handle: int, vectors: list[torch.Tensor]) -> list:
@@ -401,10 +426,12 @@ class Session:
     def _exchange(self, order: dict, cpu: float) -> dict:
         """Send an order and wait for the reply, no longer than the limits allow; LearnerError when none comes."""
         assert self._channel is not None
-        deadline = time.monotonic() + cpu * patience.WAITING + 3
-        most = self._cpu() + cpu + 2
+        start = time.monotonic()
+        grace = self._sandbox.limits.grace
+        deadline = start + cpu * patience.WAITING + 1.5 * grace
+        most = self._cpu() + cpu + grace
         try:
-            self._channel.settimeout(60)
+            self._channel.settimeout(deadline - start)
             wire.send(self._channel, order)
             reply = wire.receive(self._channel, lambda count: self._read(count, deadline, most))
             if type(reply) is not dict:
@@ -417,6 +444,8 @@ class Session:
             raise LearnerError("crash", f"your answer cannot be read: {error}.") from None
         except (EOFError, OSError):
             raise LearnerError("crash", _why_it_ended(self._stop())) from None
+        finally:
+            self._waited += time.monotonic() - start
         if "error" in reply:
             raise _learner_error(reply["error"])
         return reply
@@ -427,7 +456,7 @@ class Session:
         while len(parts) < count:
             if time.monotonic() > deadline or self._cpu() > most:
                 raise TimeoutError
-            if not select.select([self._channel], [], [], 0.5)[0]:
+            if not select.select([self._channel], [], [], 0.1)[0]:
                 continue
             part = self._channel.recv(min(count - len(parts), 2**20))
             if not part:
@@ -514,21 +543,43 @@ def _write_back(given: list[Any], changed: Any) -> None:
         if type(index) is not int or not 0 <= index < len(leaves):
             continue
         leaf = leaves[index]
-        shape = getattr(now, "shape", None)
-        if type(leaf) is torch.Tensor and type(now) is torch.Tensor and shape == leaf.shape:
+        same = type(leaf) is type(now) and getattr(now, "shape", None) == getattr(leaf, "shape", 0) and now.dtype == leaf.dtype
+        if same and type(leaf) is torch.Tensor and leaf.layout == now.layout == torch.strided:
             with torch.no_grad():
                 leaf.copy_(now)
-        elif type(leaf) is type(now) and shape is not None and shape == leaf.shape:
+        elif same and type(leaf) is np.ndarray:
             leaf[...] = now
         else:
-            raise LearnerError("mutation", "your function changes the shape of one of its inputs in place; work on a copy.")
+            raise LearnerError("mutation", "your function changes one of its inputs in place; work on a copy.")
 
 
 def _learner_error(found: Any) -> LearnerError:
     kinds = ("exception", "timeout", "blank", "mutation", "borrowed", "type")
-    if type(found) is list and len(found) == 2 and found[0] in kinds and type(found[1]) is str:
-        return LearnerError(found[0], found[1][:2000])
+    if type(found) is list and [type(part) for part in found] == [str, str] and found[0] in kinds:
+        return LearnerError(found[0], _printable(found[1]))
     return LearnerError("crash", "your answer cannot be read: the reply is not what was asked for.")
+
+
+def _told(reply: dict) -> tuple[str, list[str]]:
+    """The problem and the notes of a reply, whatever it holds."""
+    problem, notes = reply.get("problem"), reply.get("notes")
+    notes = [_printable(note) for note in notes if type(note) is str] if type(notes) is list else []
+    return _printable(problem) if type(problem) is str else "its process does not answer as it should.", notes[:12]
+
+
+def _printable(text: str) -> str:
+    """Text of the student's process, bounded, without characters that command a terminal or turn the line around."""
+    return "".join(letter if letter.isprintable() else " " for letter in text[:2000])
+
+
+def _refuse_giants(answer: Any) -> None:
+    """A sparse matrix may stand for more numbers than the judge's memory holds."""
+    for leaf in _leaves(answer):
+        sparse = type(leaf).__module__.startswith("scipy.sparse") or (
+            type(leaf) is torch.Tensor and leaf.layout != torch.strided
+        )
+        if sparse and math.prod(leaf.shape) > MOST_NUMBERS:
+            raise LearnerError("type", f"your answer is a sparse matrix of shape {tuple(leaf.shape)}: far too large.")
 
 
 def _count(value: Any) -> int:
@@ -539,7 +590,8 @@ def _why_it_ended(status: int) -> str:
     if (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL) or not status:
         return "the function ended the Python process, or was stopped for using too much memory or time."
     if os.WIFSIGNALED(status):
-        name = signal.Signals(os.WTERMSIG(status)).name
+        number = os.WTERMSIG(status)
+        name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
         return f"the function crashed the Python process ({name})."
     return f"the function ended the Python process (exit status {os.WEXITSTATUS(status)})."
 

@@ -25,6 +25,15 @@ from mmrec_teach.grading.verdict import Verdict
 SUFFIXES = (".ipynb", ".py")
 MAX_FILE = 200 * 2**20
 MAX_CODE = 5 * 2**20
+MAX_PARTS = 20_000_000
+_ODD_ENCODINGS = (
+    "idna",
+    "punycode",
+    "undefined",
+    "unicode_escape",
+    "raw_unicode_escape",
+    "utf-7",
+)  # none that an editor writes
 _PERCENT = re.compile(r"^# %%(?P<rest>.*)$", re.MULTILINE)
 
 
@@ -47,6 +56,7 @@ class Submission:
 
     @property
     def digest(self) -> str:
+        """A fingerprint of what was read."""
         text = json.dumps([self.problem, *self.cells], ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -70,22 +80,31 @@ class Graded:
     notes: tuple[str, ...] = ()
 
 
-def read_submission(path: str | Path, content: bytes | None = None) -> Submission:
+def read_submission(path: str | Path, content: bytes | None = None, *, within: str | Path | None = None) -> Submission:
     """Read a notebook or a Python file (plain, or with ``# %%`` cells).
 
     Args:
         path: of the file.
         content: its bytes, when they are at hand already.
+        within: folder that the file must lie in when links are followed; by default its own. A link to the solution, or to
+            somebody else's work, is nobody's submission.
     """
     path = Path(path)
     name = path.name
     try:
         if content is None:
+            folder = Path(path.parent if within is None else within).resolve()
+            if not path.resolve().is_relative_to(folder):
+                return Submission(name, problem="the file is a link that leads out of the folder; the file itself is needed.")
+            if path.is_dir():
+                return Submission(name, problem="this is a folder, not a file.")
+            if path.exists() and not path.is_file():
+                return Submission(name, problem="this is not an ordinary file.")
             if path.stat().st_size > MAX_FILE:
                 return Submission(name, problem=f"the file is larger than {MAX_FILE // 2**20} MB.")
             content = path.read_bytes()
-    except OSError as error:
-        return Submission(name, problem=f"the file cannot be read ({error.strerror or error}).")
+    except (OSError, RuntimeError) as error:  # a RuntimeError: links that lead in a circle
+        return Submission(name, problem=f"the file cannot be read ({getattr(error, 'strerror', None) or 'a link to itself'}).")
     if len(content) > MAX_FILE:
         return Submission(name, problem=f"the file is larger than {MAX_FILE // 2**20} MB.")
     if not content.strip():
@@ -162,6 +181,9 @@ def _verdict(submission: Submission, exercise: Exercise, sandbox: Sandbox, salt:
             verdict = grade(exercise, session.function, seed=seed)
         except (LearnerError, CrashedError) as error:
             return Verdict(exercise.name, "error", advice=_sentence(str(error)), notes=tuple(session.notes))
+        except Exception as error:  # the class goes on, whatever an answer has done to the judge
+            advice = f"The grader stumbled over an answer ({type(error).__name__}); a person should look at this one."
+            return Verdict(exercise.name, "error", advice=advice, notes=tuple(session.notes))
         return Verdict(exercise.name, verdict.status, verdict.cases, verdict.advice, tuple(session.notes))
     finally:
         session.close()
@@ -180,20 +202,25 @@ def _decoded(content: bytes) -> tuple[str, tuple[str, ...]]:
     for mark, encoding in ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")):
         if content.startswith(mark):
             return content.decode(encoding, errors="replace"), ()
+    for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(content) > 3 and not any(content[place:200:2]) and all(content[1 - place : 4 : 2]):
+            return content.decode(encoding, errors="replace"), ("The file is in UTF-16, not in UTF-8.",)
     try:
         return content.decode("utf-8"), ()
     except UnicodeDecodeError:
         pass
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        if encoding not in ("utf-8", "utf-8-sig"):
+        if encoding not in ("utf-8", "utf-8-sig") and codecs.lookup(encoding).name not in _ODD_ENCODINGS:
             return content.decode(encoding), (f"The file is in {encoding}, not in UTF-8.",)
-    except (SyntaxError, UnicodeDecodeError, LookupError):
+    except (SyntaxError, ValueError, LookupError):
         pass
     return content.decode("latin-1"), ("The file is not in UTF-8; it was read as Latin-1.",)
 
 
 def _notebook_cells(text: str) -> list[str]:
+    if sum(map(text.count, "[{,")) > MAX_PARTS:  # each may become an object of many bytes
+        raise _UnreadableError(f"the notebook has more than {MAX_PARTS // 10**6} million parts; clear its outputs.")
     try:
         notebook = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -26,8 +26,11 @@ else:
     from mmrec_teach.grading.child.away import Away
     from mmrec_teach.grading.child.patience import OutOfTimeError, time_limit
 
-_MAGIC = re.compile(r"^(?P<indent>\s*)(?P<magic>[%!].*|\?.*|.*[^#'\"]\?{1,2})\s*$")
+_SHELL = "pip|conda|mamba|ls|cd|pwd|mkdir|cat|rm|cp|mv"  # IPython runs these without a mark
+_MAGIC = re.compile(rf"^(?P<indent>\s*)(?:[%!?].*|[^#'\"]*\?{{1,2}}\s*|(?:{_SHELL})(?:\s.*)?)$")
+_TIMED = re.compile(r"^(?P<indent>\s*)%time\s+(?P<rest>[^-\s].*)$")
 _ASSIGNED_MAGIC = re.compile(r"^(?P<target>\s*[\w, .\[\]]+?=)\s*[%!].*$")
+MOST_MAGICS = 200  # of a cell, looked at one by one
 _PYTHON_CELLS = ("time", "timeit", "capture", "prun")
 
 
@@ -138,7 +141,7 @@ class Pile:
     def _text(self, statement: Statement) -> str:
         node = statement.node
         first = min([node.lineno, *(one.lineno for one in getattr(node, "decorator_list", []))])
-        lines = self.cells[statement.cell][0].splitlines()[first - 1 : node.end_lineno]
+        lines = self.cells[statement.cell][0].split("\n")[first - 1 : node.end_lineno]
         return textwrap.dedent("\n".join(lines)).strip()
 
     def _missing(self, name: str) -> str:
@@ -188,7 +191,7 @@ class Pile:
         """Run one statement; what it raised, in a few words."""
         filename = f"<submission cell {statement.cell + 1}>"
         text = self.cells[statement.cell][0]
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        linecache.cache[filename] = (len(text), None, [line + "\n" for line in text.split("\n")], filename)
         try:
             code = compile(ast.Module([statement.node], []), filename, "exec", flags=self.flags, dont_inherit=True)
             exec(code, namespace)
@@ -203,7 +206,7 @@ class Pile:
         return None
 
     def _first_line(self, statement: Statement) -> str:
-        line = self.cells[statement.cell][0].splitlines()[statement.node.lineno - 1].strip()
+        line = self.cells[statement.cell][0].split("\n")[statement.node.lineno - 1].strip()
         return line if len(line) <= 80 else line[:77] + "…"
 
 
@@ -224,22 +227,46 @@ def _plain_python(text: str) -> tuple[str, int]:
             return "\n" * (len(lines) - 1), 1
         lines[first] = ""
         count += 1
-    if _parses("\n".join(lines)):
-        return "\n".join(lines), count
-    for index, line in enumerate(lines):
-        if assigned := _ASSIGNED_MAGIC.match(line):
-            lines[index], count = f"{assigned['target']} None", count + 1
-        elif line.lstrip().startswith(("%", "!")) or (line.rstrip().endswith("?") and _MAGIC.match(line)):
-            indent = line[: len(line) - len(line.lstrip())]
-            lines[index], count = f"{indent}pass", count + 1
+    # Only lines that Python stumbles over: a line beginning with % may also go on with an expression, or stand in a string.
+    for _ in range(MOST_MAGICS):
+        bad = _stumble("\n".join(lines))
+        if bad is None or bad >= len(lines) or not _without_magic(lines, bad):
+            break
+        count += 1
+    else:
+        bad = 0
+    if bad is not None:  # Python names another line than the magic one at times
+        for index, line in enumerate(lines):
+            if line.lstrip().startswith(("%", "!", "?")) or _ASSIGNED_MAGIC.match(line):
+                count += _without_magic(lines, index)
     return "\n".join(lines), count
 
 
-def _parses(text: str) -> bool:
+def _stumble(text: str) -> int | None:
+    """Index of the line that is not Python; None when all is."""
     try:
         ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except SyntaxError as error:
+        return max((error.lineno or 1) - 1, 0)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return None
+
+
+def _without_magic(lines: list[str], index: int) -> bool:
+    """Replace one line that IPython would take for itself by Python; False when it is none."""
+    line = lines[index]
+    if timed := _TIMED.match(line):
+        lines[index] = timed["indent"] + timed["rest"]
+    elif assigned := _ASSIGNED_MAGIC.match(line):
+        lines[index] = f"{assigned['target']} None"
+    elif magic := _MAGIC.match(line):
+        lines[index] = f"{magic['indent']}pass"
+    else:
         return False
+    while line.endswith("\\") and index + 1 < len(lines) and not timed:
+        index += 1
+        line, lines[index] = lines[index], ""
     return True
 
 

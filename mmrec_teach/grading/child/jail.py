@@ -16,7 +16,7 @@ import struct
 import sys
 from collections.abc import Iterable
 
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP = 1, 4, 38, 22
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_CAP_AMBIENT = 1, 4, 38, 22, 47
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 # name: number on x86_64, on aarch64 (None: not there)
@@ -37,11 +37,18 @@ _DENIED = {
     "delete_module": (176, 106), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
     "perf_event_open": (298, 241), "bpf": (321, 280), "userfaultfd": (323, 282), "memfd_create": (319, 279),
     "memfd_secret": (447, 447), "io_uring_setup": (425, 425), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    # what Landlock does not guard: a file's rights, owner, times and attributes; its length before Landlock's third version
+    "chmod": (90, None), "fchmod": (91, 52), "fchmodat": (268, 53), "chown": (92, None), "fchown": (93, 55), "lchown": (94, None),
+    "fchownat": (260, 54), "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "removexattr": (197, 14),
+    "lremovexattr": (198, 15), "fremovexattr": (199, 16), "utime": (132, None), "utimes": (235, None), "futimesat": (261, None),
+    "utimensat": (280, 88), "truncate": (76, 45), "sched_setattr": (314, 274),
     "io_setup": (206, 0), "open_by_handle_at": (304, 265), "kexec_load": (246, 104), "syslog": (103, 116),
 }  # fmt: skip
-_CLONE, _CLONE3, _PRLIMIT, _FCNTL = (56, 220), (435, 435), (302, 261), (72, 25)
+_CLONE, _CLONE3, _PRLIMIT, _FCNTL, _IOCTL = (56, 220), (435, 435), (302, 261), (72, 25), (16, 29)
+_UNKNOWN = 448  # from here on calls are too new to be known; programs fall back when they are absent
 _CLONE_THREAD = 0x00010000
 _F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
+_FIOSETOWN, _SIOCSPGRP, _TIOCSTI = 0x8901, 0x8902, 0x5412  # a signal's addressee; typing into a terminal
 
 _LANDLOCK_READ = 1 << 2 | 1 << 3  # read file, read directory
 _LANDLOCK_EXECUTE = 1 << 0
@@ -58,28 +65,37 @@ def _call(result: int, what: str) -> None:
         raise OSError(number, f"{what}: {os.strerror(number)}")
 
 
-def limit(memory: int, cpu: float, file_size: int, open_files: int = 64) -> None:
+def address_space() -> int:
+    """Bytes of address space in use; 0 where the system does not tell. Landlock hides the answer from a forked process."""
+    import resource
+
+    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
+        return int(file.read().split()[0]) * resource.getpagesize()
+    return 0
+
+
+def limit(memory: int, cpu: float, file_size: int, open_files: int = 64, threads: int = 256) -> None:
     """Lower this process's limits for good.
 
     Args:
-        memory: bytes of address space beyond what is in use now.
+        memory: bytes of address space; 0 sets no limit.
         cpu: CPU seconds; then the process is killed.
         file_size: bytes a file may grow to; 0 forbids writing files.
         open_files: file descriptors.
+        threads: threads and processes of this user; 0 sets no limit. Without a name space of its own, the user's others count.
     """
     import resource
 
-    used = 0
-    with contextlib.suppress(OSError), open("/proc/self/statm") as file:
-        used = int(file.read().split()[0]) * resource.getpagesize()
     wanted = {
         resource.RLIMIT_CPU: int(cpu) + 1,
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_FSIZE: file_size,
         resource.RLIMIT_NOFILE: open_files,
     }
-    if used:
-        wanted[resource.RLIMIT_AS] = used + memory
+    if memory:
+        wanted[resource.RLIMIT_AS] = memory
+    if threads:
+        wanted[resource.RLIMIT_NPROC] = threads
     for which, value in wanted.items():
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(which, (value, value))
@@ -90,6 +106,15 @@ def hide_memory() -> None:
     if sys.platform == "linux":
         _libc().prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
         _libc().prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+
+
+def drop_capabilities() -> None:
+    """Give up what root may do beyond others (raise limits, look into any process), for good. Linux only; else nothing."""
+    if sys.platform == "linux":
+        libc = _libc()
+        libc.prctl(PR_CAP_AMBIENT, 4, 0, 0, 0)  # clear all
+        header, nothing = struct.pack("<Ii", 0x20080522, 0), bytes(24)
+        libc.capset(header, nothing)
 
 
 def seccomp_works() -> bool:
@@ -134,12 +159,20 @@ def _program(machine: int, architecture: int) -> bytes:
         if numbers[machine] is not None:
             steps += [(equal, 0, 1, numbers[machine]), (back, 0, 0, refuse)]
     steps += [(equal, 0, 1, _CLONE3[machine]), (back, 0, 0, absent)]  # glibc then falls back on clone, whose flags can be seen
+    steps += [(at_least, 0, 1, _UNKNOWN), (back, 0, 0, absent)]
     steps += [(equal, 0, 4, _CLONE[machine]), (load, 0, 0, argument(0)), (any_bit, 1, 0, _CLONE_THREAD),
               (back, 0, 0, refuse), (back, 0, 0, allow)]  # fmt: skip
     steps += [(equal, 0, 4, _PRLIMIT[machine]), (load, 0, 0, argument(0)), (equal, 1, 0, 0),
               (back, 0, 0, refuse), (back, 0, 0, allow)]  # fmt: skip
-    steps += [(equal, 0, 5, _FCNTL[machine]), (load, 0, 0, argument(1))]
-    steps += [(equal, 2, 0, _F_SETOWN), (equal, 1, 0, _F_SETSIG), (equal, 0, 1, _F_SETOWN_EX), (back, 0, 0, refuse)]
+    for which, bad in ((_FCNTL, (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX)), (_IOCTL, (_FIOSETOWN, _SIOCSPGRP, _TIOCSTI))):
+        steps += [(equal, 0, 6, which[machine]), (load, 0, 0, argument(1))]
+        steps += [
+            (equal, 2, 0, bad[0]),
+            (equal, 1, 0, bad[1]),
+            (equal, 0, 1, bad[2]),
+            (back, 0, 0, refuse),
+            (back, 0, 0, allow),
+        ]
     steps += [(back, 0, 0, allow)]
     return b"".join(struct.pack("<HBBI", *step) for step in steps)
 

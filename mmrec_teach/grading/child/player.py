@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+import types
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,12 @@ else:
     from mmrec_teach.grading.child.patience import OutOfTimeError, time_limit
 
 KEPT_ANSWERS = 16
+_detach, _numpy, _leaf_type, _array_type = (
+    torch.Tensor.detach,
+    torch.Tensor.numpy,
+    torch.Tensor,
+    np.ndarray,
+)  # before anyone patches
 
 
 # -- the warm process -------------------------------------------------------------------------------------------------------
@@ -62,9 +69,11 @@ def main(options: dict[str, Any]) -> None:
             break
         order = json.loads(message)
         if order["op"] == "spawn":
+            used = jail.address_space()
             child = os.fork()
             if child == 0:
                 control.close()
+                order["memory"] += used
                 _be_the_student(socket.socket(fileno=handles[0]), options, order)
             os.close(handles[0])
             _tell(control, {"pid": child})
@@ -75,8 +84,7 @@ def main(options: dict[str, Any]) -> None:
                     os.kill(child, signal.SIGKILL if not order.get("gently") else 0)
                 _, status = os.waitpid(child, 0)
                 child = None
-            _clean(options["work"])
-            _tell(control, {"status": status})
+            _tell(control, {"status": status, "clean": _clean(options["work"])})
     if child is not None:
         os.kill(child, signal.SIGKILL)
     os._exit(0)
@@ -101,13 +109,17 @@ def _tell(control: socket.socket, message: dict) -> None:
     control.sendall(json.dumps(message).encode())
 
 
-def _clean(folder: str) -> None:
-    for entry in os.scandir(folder):
-        with contextlib.suppress(OSError):
+def _clean(folder: str) -> bool:
+    """Delete what a student left; False when something resists (the grader then starts afresh)."""
+    try:
+        for entry in os.scandir(folder):
             if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+                shutil.rmtree(entry.path)
             else:
                 os.unlink(entry.path)
+    except (OSError, RecursionError):
+        return False
+    return True
 
 
 # -- the student's process --------------------------------------------------------------------------------------------------
@@ -126,9 +138,13 @@ def _be_the_student(channel: socket.socket, options: dict[str, Any], order: dict
             os.mkdir(folder)
             os.chdir(folder)
         jail.hide_memory()
-        jail.limit(order["memory"], order["cpu"], order["file_size"])
+        jail.limit(order["memory"], order["cpu"], order["file_size"], threads=order["threads"])
+        jail.drop_capabilities()
         if options["seccomp"]:
             jail.deny_system_calls()
+        for name in [name for name in sys.modules if name.split(".")[0] == "child"]:
+            del sys.modules[name]
+        sys.modules["__main__"] = types.ModuleType("__main__")
         channel.sendall(b"hello")
         Student(channel, order).serve()
     except BaseException:
@@ -164,7 +180,7 @@ class Student:
 
     def do_read(self, order: dict) -> dict:
         """Parse the submission; nothing of it runs yet."""
-        self.pile = cells.Pile(order["cells"])
+        self.pile = cells.Pile(json.loads(bytes(order["cells"])))
         self.found = self.pile.slice(order["name"])
         return {"source": self.found.source, "problem": self.found.problem, "notes": self.found.notes}
 
@@ -176,7 +192,7 @@ class Student:
     def do_call(self, order: dict) -> dict:
         """One call of the function."""
         given = order["given"]
-        untouched = [_copy(leaf) for leaf in _leaves(given)]
+        untouched = [_imprint(leaf) for leaf in _leaves(given)]
         watch = Watch(*[value for value in _leaves(given) if isinstance(value, torch.Tensor)]) if order["watch"] else None
         try:
             with time_limit(self.seconds), watch or contextlib.nullcontext():
@@ -190,7 +206,7 @@ class Student:
             self.answers[order["handle"]] = (made, inputs)
             for handle in list(self.answers)[:-KEPT_ANSWERS]:
                 del self.answers[handle]
-        changed = {index: now for index, (now, before) in enumerate(zip(_leaves(given), untouched)) if not _same(now, before)}
+        changed = {index: now for index, (now, before) in enumerate(zip(_leaves(given), untouched)) if _imprint(now) != before}
         reply = {"answer": answer, "changed": changed}
         if watch is not None:
             reply.update(calls=watch.count, largest=watch.numel)
@@ -212,20 +228,14 @@ def _leaves(value: Any) -> list:
     return [value]
 
 
-def _copy(leaf: Any) -> Any:
-    if type(leaf) is torch.Tensor:
-        return leaf.detach().clone()
-    return leaf.copy() if type(leaf) is np.ndarray else None
-
-
-def _same(now: Any, before: Any) -> bool:
-    if type(now) is torch.Tensor:
-        if now.layout != torch.strided:
-            return True
-        now, before = now.detach().numpy(), before.numpy()
-    if type(now) is not np.ndarray:
-        return True
-    return now.shape == before.shape and bool(np.array_equal(now, before, equal_nan=now.dtype.kind == "f"))
+def _imprint(leaf: Any) -> Any:
+    """What an input holds, as bytes: nothing that a student could have replaced compares them."""
+    if type(leaf) is _array_type:
+        return leaf.shape, leaf.dtype.str, leaf.tobytes()
+    if type(leaf) is not _leaf_type:
+        return None
+    parts = [leaf] if leaf.layout == torch.strided else [leaf.crow_indices(), leaf.col_indices(), leaf.values()]
+    return [_imprint(_numpy(_detach(part))) for part in parts]
 
 
 if __name__ == "__main__":

@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 
-MAX_BYTES = 256 * 2**20
+MAX_BYTES = 64 * 2**20
+MAX_TREE = 8 * 2**20
 MAX_ARRAYS = 2000
 MAX_DEPTH = 24
 _TREE = "tree.json"
 _HEAD = struct.Struct(">Q")
 _KINDS = "biufc"
+_SCALARS = (bool, int, float, str, type(None))
+_END, _END64 = b"PK\x05\x06", b"PK\x06\x07"
 
 
 class WireError(Exception):
@@ -48,7 +51,9 @@ def pack(value: Any) -> bytes:
     """
     arrays: list[np.ndarray] = []
     tree = json.dumps(_encode(value, arrays, 0)).encode()
-    if sum(array.nbytes for array in arrays) + len(tree) > MAX_BYTES:
+    if len(tree) > MAX_TREE:
+        raise WireError("the answer has too many parts")
+    if sum(array.nbytes for array in arrays) > MAX_BYTES:
         raise WireError(f"the answer is larger than {MAX_BYTES // 2**20} MB")
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -66,8 +71,7 @@ def unpack(message: bytes) -> Any:
         WireError: whatever is wrong with it; nothing else is raised.
     """
     try:
-        if len(message) > 2 * MAX_BYTES:
-            raise WireError("the message is too large")
+        _look_at_the_end(message)
         with zipfile.ZipFile(io.BytesIO(message)) as archive:
             entries = archive.infolist()
             if len(entries) > MAX_ARRAYS + 1:
@@ -80,6 +84,8 @@ def unpack(message: bytes) -> Any:
             for entry in entries:
                 content = archive.read(entry)
                 if entry.filename == _TREE:
+                    if len(content) > MAX_TREE:
+                        raise WireError("the message has too many parts")
                     tree = json.loads(content)
                 else:
                     arrays[int(entry.filename.removesuffix(".npy"))] = _array(content)
@@ -88,6 +94,18 @@ def unpack(message: bytes) -> Any:
         raise
     except (Exception, RecursionError) as error:
         raise WireError(f"the message cannot be read: {type(error).__name__}") from error
+
+
+def _look_at_the_end(message: bytes) -> None:
+    """Check the directory at an archive's end before `zipfile` reads it: it makes an object of each entry first of all."""
+    if len(message) > MAX_BYTES + 2 * MAX_TREE:
+        raise WireError("the message is too large")
+    end = message[-22:]
+    if end[:4] != _END or message[-42:-38] == _END64:
+        raise WireError("the message is no archive")
+    count, size = struct.unpack_from("<HI", end, 10)
+    if count > MAX_ARRAYS + 1 or size > 100 * count:
+        raise WireError("the message has too many parts")
 
 
 def _array(content: bytes) -> np.ndarray:
@@ -101,6 +119,8 @@ def _array(content: bytes) -> np.ndarray:
     if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
         raise WireError("an array whose size is not what its header says")
     flat = np.frombuffer(content, dtype=dtype, offset=file.tell())
+    if dtype.kind == "b":  # any other byte than 0 and 1 would be neither true nor false
+        flat = flat.view(np.uint8) != 0
     return flat.reshape(shape, order="F" if fortran else "C").copy()
 
 
@@ -118,7 +138,7 @@ def receive(file: Any, read: Any = None) -> Any:
     """
     read = read or (lambda count: read_exactly(file, count))
     (length,) = _HEAD.unpack(read(_HEAD.size))
-    if length > 2 * MAX_BYTES:
+    if length > MAX_BYTES + 2 * MAX_TREE:
         raise WireError("the message is too large")
     return unpack(read(length))
 
@@ -166,10 +186,14 @@ def _encode(value: Any, arrays: list[np.ndarray], depth: int) -> Any:
     if kind in (list, tuple, set, frozenset):
         if len(value) > 100_000:
             return {"opaque": f"{kind.__name__} of {len(value)}"}
+        if kind in (set, frozenset) and not all(type(part) in _SCALARS for part in value):
+            return {"opaque": f"{kind.__name__} of other things than numbers and words"}
         return {kind.__name__: [_encode(part, arrays, depth + 1) for part in value]}
     if kind is dict:
         if len(value) > 10_000:
             return {"opaque": f"dict of {len(value)}"}
+        if not all(type(key) in _SCALARS for key in value):
+            return {"opaque": "dict whose keys are other things than numbers and words"}
         return {"dict": [[_encode(one, arrays, depth + 1), _encode(part, arrays, depth + 1)] for one, part in value.items()]}
     node = _array_node(value)
     if node is None:
@@ -240,20 +264,43 @@ def _tensor_types(torch: Any) -> tuple:
 def _decode(node: Any, arrays: dict[int, np.ndarray], depth: int) -> Any:
     if depth > MAX_DEPTH + 1:
         raise WireError("the message is nested too deeply")
-    if node is None or type(node) in (bool, int):
+    if node is None or type(node) is bool:
         return node
+    if type(node) is int:
+        return _bounded(node)
     if "float" in node:
         return float(node["float"])
     if "str" in node:
-        return str(node["str"])
+        return _text(node["str"])
     if "opaque" in node:
-        return Opaque(str(node["opaque"])[:80])
-    for kind in (list, tuple, set, frozenset):
+        return Opaque(_text(node["opaque"])[:80])
+    for kind in (list, tuple):
         if kind.__name__ in node:
             return kind(_decode(part, arrays, depth + 1) for part in node[kind.__name__])
+    for kind in (set, frozenset):
+        if kind.__name__ in node:
+            return kind(_key(_decode(part, arrays, depth + 1)) for part in node[kind.__name__])
     if "dict" in node:
-        return {_decode(one, arrays, depth + 1): _decode(part, arrays, depth + 1) for one, part in node["dict"]}
+        return {_key(_decode(one, arrays, depth + 1)): _decode(part, arrays, depth + 1) for one, part in node["dict"]}
     return _decode_array(node, arrays)
+
+
+def _bounded(number: int) -> int:
+    if abs(number) >= 2**63:
+        raise WireError("an int beyond 64 bits")
+    return number
+
+
+def _key(value: Any) -> Any:
+    """A member of a set or a dict's key. Tuples could be chosen to have one hash, and would fill a table for hours."""
+    if type(value) not in _SCALARS:
+        raise WireError("a set or a dict of other things than numbers and words")
+    return value
+
+
+def _text(value: str) -> str:
+    """A string that can be written to a file: no half of a surrogate pair."""
+    return value.encode("utf-8", "replace").decode()
 
 
 def _decode_array(node: dict, arrays: dict[int, np.ndarray]) -> Any:
@@ -266,7 +313,9 @@ def _decode_array(node: dict, arrays: dict[int, np.ndarray]) -> Any:
         import scipy.sparse
 
         indptr, indices, data = (arrays[index] for index in node["arrays"])
-        return scipy.sparse.csr_array((data, indices, indptr), shape=tuple(node["shape"]))
+        rows = scipy.sparse.csr_array((data, indices, indptr), shape=tuple(node["shape"]))
+        rows.check_format(full_check=True)  # scipy's compiled code trusts the indices
+        return rows
     if form == "numpy-generator":
         state, inc, has, word = (int(number) for number in node["state"])
         bits = np.random.PCG64()
