@@ -10,7 +10,7 @@ import hashlib
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
@@ -96,16 +96,9 @@ def grade(exercise: Exercise | str, function: Callable, *, seed: int | None = No
     """
     if isinstance(exercise, str):
         exercise = find_exercise(exercise)
-    if not isinstance(function, Guarded) and not hasattr(function, "remote"):
-        seed = seed_of(exercise.name, source_of(function)) if seed is None else seed
-        function = Guarded(function)
-    run = _Run(exercise, function, seed or 0)
-    try:
-        run.cases()
-        run.after_cases()
-        run.rules()
-    except LearnerError as blank:
-        return Verdict(exercise.name, "blank", advice=blank.message)
+    run = _run(exercise, function, seed)
+    if isinstance(run, LearnerError):
+        return Verdict(exercise.name, "blank", advice=run.message)
     results = tuple(run.results)
     if not results:
         return Verdict(exercise.name, "failed", advice="This exercise has no cases yet.")
@@ -115,6 +108,34 @@ def grade(exercise: Exercise | str, function: Callable, *, seed: int | None = No
     stopped = any(result.kind == "timeout" for result in results)
     status = "error" if tried and not stopped and all(result.kind in ("exception", "crash") for result in tried) else "failed"
     return Verdict(exercise.name, status, results, advice=run.resemblance() if advise else "")
+
+
+def broken(exercise: Exercise, wrong: str) -> frozenset[str]:
+    """Names of the results that the wrong solution of that name fails; remembered. Takes no account of what it resembles."""
+    if wrong not in exercise.broken:
+        run = _run(exercise, exercise.wrongs[wrong], None)
+        exercise.broken[wrong] = frozenset() if isinstance(run, LearnerError) else _failed(run.results)
+    return exercise.broken[wrong]
+
+
+def _run(exercise: Exercise, function: Callable, seed: int | None) -> _Run | LearnerError:
+    """Call ``function`` on everything; the error of a stub that is not written yet."""
+    if not isinstance(function, Guarded) and getattr(type(function), "remote", False) is not True:
+        seed = seed_of(exercise.name, source_of(function)) if seed is None else seed
+        function = Guarded(function)
+    run = _Run(exercise, function, seed or 0)
+    try:
+        run.cases()
+        run.after_cases()
+        run.rules()
+    except LearnerError as blank:
+        return blank
+    return run
+
+
+def _failed(results: Iterable[CaseResult]) -> frozenset[str]:
+    """Names of the results that fail; those that could not be tried say nothing."""
+    return frozenset(result.name for result in results if not result.passed and result.kind != "untried")
 
 
 def seed_of(name: str, source: str, salt: int = 0) -> int:
@@ -185,6 +206,7 @@ class _Run:
         self.answers: list[tuple[Case, Any, CaseResult]] = []
         self.changed: str = ""
         self.gradient: str = ""
+        self.stuck: str = ""  # a change in place that torch refuses while a gradient is wanted
         self.all = exercise.all_cases(seed)
         self.lost = 0  # calls that never came back
 
@@ -210,11 +232,18 @@ class _Run:
     def case(self, case: Case) -> tuple[Any, tuple[str, str] | None]:
         """One case: the answer (None where there is none), and what is wrong with it."""
         exercise = self.exercise
-        given = {name: for_learner(value, exercise.arrays) for name, value in case.inputs.items()}
-        for name in exercise.gradient:
-            given[name] = given[name].requires_grad_(True)
+        slopes = bool(exercise.gradient) and not self.stuck
+        given = self.given(case, slopes)
         try:
-            answer = self.function(*given.values())
+            try:
+                answer = self.function(*given.values())
+            except LearnerError as error:
+                if error.kind != "mutation" or not slopes:
+                    raise
+                # torch refuses a change in place where a gradient is wanted; the answer itself is judged without one
+                self.stuck = self.changed = error.message
+                given = self.given(case, False)
+                answer = self.function(*given.values())
         except LearnerError as error:
             if error.kind == "mutation":
                 self.changed = self.changed or error.message
@@ -229,8 +258,15 @@ class _Run:
             kind, message = problem
             return answer, (kind, f"{_inputs(case)}{message}" if kind == "value" else message)
         if exercise.gradient and not self.gradient:
-            self.gradient = _gradient_problem(exercise, case, given, answer) or ""
+            self.gradient = self.stuck or _gradient_problem(exercise, case, given, answer) or ""
         return answer, None
+
+    def given(self, case: Case, slopes: bool) -> dict[str, Any]:
+        """Fresh inputs of a case; with ``slopes`` those whose gradient is compared require one."""
+        given = {name: for_learner(value, self.exercise.arrays) for name, value in case.inputs.items()}
+        for name in self.exercise.gradient if slopes else ():
+            given[name] = given[name].requires_grad_(True)
+        return given
 
     def after_cases(self) -> None:
         """What follows from the cases: gradients, inputs, the same answer twice."""
@@ -395,7 +431,7 @@ def _resemblance(exercise: Exercise, answers: list[tuple[Case, Any, CaseResult]]
 
     A case in which the learner's function raises an exception fits a wrong solution that raises one there, too.
     """
-    if not any(result.kind == "value" for _, _, result in answers):
+    if not any(result.kind in ("value", "shape", "dtype", "type") for _, _, result in answers):
         return ""
     if any(answer is None and result.kind != "exception" for _, answer, result in answers):
         return ""
@@ -409,11 +445,11 @@ def _resemblance(exercise: Exercise, answers: list[tuple[Case, Any, CaseResult]]
 
 
 def _same_failures(exercise: Exercise, results: list[CaseResult]) -> str:
-    """The one misconception that breaks the very rules which the learner's function breaks; "" when none or several do."""
-    broken = {result.name for result in results if not result.passed}
-    if not broken or any(result.kind not in ("", "rule") for result in results):
+    """The one misconception that breaks the very results which the learner's function breaks; "" when none or several do."""
+    failed = _failed(results)
+    if not failed or any(result.kind not in ("", "rule", "gradient", "mutation", "untried") for result in results):
         return ""
-    fitting = [name for name in exercise.wrongs if exercise.broken_by(name) == broken]
+    fitting = [name for name in exercise.wrongs if broken(exercise, name) == failed]
     return f"Your function fails where this one does: {fitting[0]}." if len(fitting) == 1 else ""
 
 

@@ -149,6 +149,7 @@ class Exercise:
     core_rules: set[str] = field(default_factory=set, repr=False)
     rules: dict[str, Callable] = field(default_factory=dict, repr=False)
     wrongs: dict[str, Callable] = field(default_factory=dict, repr=False)
+    broken: dict[str, frozenset[str]] = field(default_factory=dict, repr=False)
     _memory: dict[tuple, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -273,16 +274,6 @@ class Exercise:
                 values.append(float(np.sum(self.answer(Case(case.name, **{**case.inputs, name: moved})))))
             gradient[index] = (values[0] - values[1]) / (2 * step)
         return gradient
-
-    def broken_by(self, wrong: str) -> set[str]:
-        """Names of the results that the wrong solution of that name fails; remembered."""
-        from mmrec_teach.grading.engine import grade
-
-        key = ("broken", wrong)
-        if key not in self._memory:
-            verdict = grade(self, self.wrongs[wrong], advise=False)
-            self._memory[key] = {case.name for case in verdict.cases if not case.passed}
-        return self._memory[key]
 
     def _remembered(self, key: tuple, case: Case, make: Callable[[], Any]) -> Any:
         if case.group == "random":
