@@ -7,7 +7,7 @@
 
 # %% [markdown]
 # # 01 · BPR: learning from pairs
-# *50 minutes · needs lesson 00 · after this you can train a recommender from clicks alone with three short functions, and say what it
+# *50 minutes · 6 points · needs lesson 00 · after this you can train a recommender from clicks alone with three short functions, and say what it
 # will never learn.*
 #
 # Mia took a rug. She did not take hundreds of other things. Does she dislike them? Surely not: most of them she never saw.

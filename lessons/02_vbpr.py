@@ -7,7 +7,7 @@
 
 # %% [markdown]
 # # 02 · VBPR: content enters
-# *45 minutes · needs lesson 01 · after this you can add pictures and words to a recommender, say whom they help and whom they hurt, and find
+# *45 minutes · 8 points · needs lesson 01 · after this you can add pictures and words to a recommender, say whom they help and whom they hurt, and find
 # out which of the two knew the answer.*
 #
 # New things arrived in the bazaar. Nobody has bought one yet. BPR gave each of them a random vector, and nothing ever moved it.

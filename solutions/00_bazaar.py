@@ -7,7 +7,7 @@
 
 # %% [markdown]
 # # 00 · The bazaar: data, splits, ranking metrics
-# *45 minutes · needs nothing but Python and a little numpy · after this you can split a shop's history, rank its items for a user,
+# *45 minutes · 7 points · needs nothing but Python and a little numpy · after this you can split a shop's history, rank its items for a user,
 # write recall and NDCG yourself, and say which rule of measuring moved a number.*
 #
 # A shop has six hundred things and room for twenty on your screen. Somebody says: "My model's recall is 0.6."

@@ -7,7 +7,7 @@
 
 # %% [markdown]
 # # 03 · LightGCN: let the graph speak
-# *45 minutes · needs lesson 01 · after this you can write graph propagation from its edges, say why it costs next to nothing, and show when one
+# *45 minutes · 10 points · needs lesson 01 · after this you can write graph propagation from its edges, say why it costs next to nothing, and show when one
 # layer more hurts.*
 #
 # BPR learns a user from the things she took, one pair at a time. It never asks: who else took them, and what did **they** take?

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from mmrec_teach.course import ask, hints
 from mmrec_teach.course.build import build, cell_ids, differences, generated_files
-from mmrec_teach.course.lint import leaks, lint
+from mmrec_teach.course.lint import LessonRun, docstring_complaints, leaks, lint, order_complaints, run_lesson
 from mmrec_teach.course.master import Master, blank_text, course_root, find_lesson, load_masters
 from mmrec_teach.course.pairing import inputs_digest, sync_pair
 from mmrec_teach.course.progress import progress
@@ -225,7 +225,13 @@ def test_the_toy_lesson_has_no_complaint(course):
     ("old", "new", "said"),
     [
         ("# # 01 · A toy", "# # A toy", "the first cell is not a title"),
-        ("4 minutes · ", "", "does not say how many minutes"),
+        ("6 minutes · ", "", "does not say how many minutes"),
+        ("6 minutes · ", "4 minutes · ", "the exercises take 5 minutes, and the lesson has 4"),
+        ("2 points · ", "", 'does not say what the exercises are worth ("2 points")'),
+        ("2 points · ", "3 points · ", "says 3 points, and the exercises are worth 2"),
+        ('"""Mean of -log sigmoid(pos - neg).\n\n    Args:\n        pos, neg: (n,) scores.\n    """', "", "has no docstring"),
+        ("go.Scatter(x=[0, 1, 2]", "go.Scatter(x=places", "cell 10 reads `places`, which no cell before it defines"),
+        ("    margin_of_pairs = pos - neg", "    margin_of_pairs = pos - neg + shift", "cell 5 reads `shift`"),
         ("after this you can", "then you", "after this you can"),
         ("needs nothing · ", "", "what the lesson needs"),
         ("formats: ipynb,py:percent", "formats: ipynb", "the header lacks `formats"),
@@ -262,6 +268,65 @@ def test_the_linter_finds_an_exercise_without_cases_and_a_repeated_id(tmp_path):
 def test_the_linter_finds_a_wrong_solution_that_passes(course, monkeypatch):
     monkeypatch.setitem(toy_loss.wrongs, "not wrong at all", lambda pos, neg: toy_loss_torch(pos, neg))
     assert any("accepts the wrong solution 'not wrong at all'" in complaint for complaint in lint(course))
+
+
+@pytest.mark.usefixtures("toy_is_lesson_01")
+def test_the_linter_finds_what_only_the_blank_lacks(tmp_path):
+    """A name that is defined nowhere but inside a solution region is gone in the blank."""
+    outside = LESSON.replace("def toy_loss", "### BEGIN SOLUTION\nfactor_of_mine = 1.0\n### END SOLUTION\ndef toy_loss")
+    outside = outside.replace("toy_loss(torch.ones(3)", "factor_of_mine * toy_loss(torch.ones(3)")
+    complaints = lint(make_course(tmp_path / "d", {"01_toy": outside}))
+    assert "01_toy.py: in the blank, cell 8 reads `factor_of_mine`, which no cell before it defines" in complaints
+
+
+@pytest.mark.parametrize(
+    ("cells", "missing"),
+    [
+        (["x = 1", "y = x"], []),
+        (["y = x", "x = 1"], ["x"]),
+        (["x = x + 1"], ["x"]),
+        (["for i in range(3):\n    print(i)", "[j for j in range(i)]", "j"], ["j"]),
+        (["def f():\n    return g()\ndef g():\n    return 1", "f()"], []),
+        (["def f():\n    return later", "later = 1", "f()"], ["later"]),
+        (["%matplotlib inline\n!ls\nimport numpy as np", "with np.errstate() as e:\n    print(e)"], []),
+        (["try:\n    1 / 0\nexcept ZeroDivisionError as problem:\n    print(problem)", "display(1)"], []),
+        (["d = {}\nd['a'] = 1", "e['a'] = 1"], ["e"]),
+    ],
+)
+def test_names_are_defined_before_they_are_read(cells, missing):
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(text) for text in cells])
+    assert [line.split("`")[1] for line in order_complaints(notebook)] == missing
+
+
+def test_public_names_need_docstrings(tmp_path):
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "a.py").write_text(
+        'class Base:\n    """Here."""\n    def told(self):\n        """Here."""\n    def silent(self): ...\n    def _own(self): ...\n'
+        "class Child(Base):\n    def told(self): ...\n    def new(self): ...\ndef bare(): ...\ndef _own(): ...\n",
+        encoding="utf-8",
+    )
+    said = docstring_complaints(tmp_path / "pack")
+    assert [line.split(": ")[1].split()[0] for line in said] == ["Base.silent", "Child", "Child.new", "bare"]
+    assert said[0].startswith("pack/a.py line 5: ")
+
+
+def test_a_lesson_is_slow_only_when_clock_and_cpu_say_so():
+    assert LessonRun("01_toy", 300, 20).complaint == ""
+    assert LessonRun("01_toy", 70, 130).complaint == ""
+    assert LessonRun("01_toy", 130, 140).complaint == "01_toy: takes 130 s (140 s of CPU); 120 s are allowed"
+    assert "NameError" in LessonRun("01_toy", 1, 1, "NameError: x").complaint
+
+
+def test_a_lesson_is_run_and_its_error_told(course, monkeypatch):
+    path = course / "solutions" / "01_toy.ipynb"
+    cells = [nbformat.v4.new_code_cell("1 + 1"), nbformat.v4.new_code_cell("no_such_name")]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    assert "NameError" in run_lesson(course, "01_toy").problem
+    nbformat.write(nbformat.v4.new_notebook(cells=cells[:1]), path)
+    done = run_lesson(course, "01_toy")
+    assert (done.problem, done.complaint) == ("", "")
+    assert done.seconds > 0
+    assert done.cpu > 0
 
 
 def toy_loss_torch(pos, neg):

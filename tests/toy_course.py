@@ -25,7 +25,7 @@ LESSON = (
     + '''
 # %% [markdown]
 # # 01 · A toy
-# *4 minutes · needs nothing · after this you can tell a pair's loss.*
+# *6 minutes · 2 points · needs nothing · after this you can tell a pair's loss.*
 
 # %%
 import torch
@@ -110,6 +110,11 @@ def _swapped(pos, neg):
 @toy_loss.wrong("the sum in place of the mean")
 def _summed(pos, neg):
     return -torch.nn.functional.logsigmoid(pos - neg).sum()
+
+
+@toy_loss.wrong("a gradient that is cut off")
+def _detached(pos, neg):
+    return -torch.nn.functional.logsigmoid(pos - neg).mean().detach()
 
 
 @toy_loss.wrong("the logarithm of a sigmoid that has become zero")

@@ -23,6 +23,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     build.add_argument("--check", action="store_true", help="write nothing; list what is out of date, exit 1 if anything is")
     check = command("check", _check, "look for mistakes in the masters")
     check.add_argument("lessons", nargs="*", metavar="LESSON", help="only these lessons (default: all)")
+    check.add_argument("--run", dest="run_lessons", action="store_true", help="run the solved lessons, too, and say how long each takes")
     start = command("start", _start, "copy the lessons into your own folder, or bring that copy up to date")
     reset = command("reset", _reset, "put one lesson back as it was given; your version goes to backups/")
     reset.add_argument("lesson", metavar="LESSON", help="e.g. 01 or bpr")
@@ -66,7 +67,7 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
-    from mmrec_teach.course.lint import lint, lint_master
+    from mmrec_teach.course.lint import LESSON_SECONDS, lint, lint_master, run_lesson
     from mmrec_teach.course.master import load_masters
 
     root = _root(args)
@@ -76,6 +77,14 @@ def _check(args: argparse.Namespace) -> int:
         complaints = lint(root)
     else:
         complaints = [line for master in masters if master.stem in stems for line in lint_master(master)]
+    if args.run_lessons:
+        for stem in stems or [master.stem for master in masters]:
+            done = run_lesson(root, stem)
+            print(
+                f"{stem}: {done.seconds:.0f} s by the clock, {done.cpu:.0f} s of CPU; {LESSON_SECONDS} s are allowed.",
+                flush=True,
+            )
+            complaints += [done.complaint] if done.complaint else []
     for line in complaints:
         print(line)
     count = len(stems or masters)

@@ -127,7 +127,6 @@ class Help:
         exercise: what its lesson says about it.
         stem: of its lesson.
         total: how many hints it has.
-        given: how many of them have been shown, now or earlier.
         worked: its worked cell; None where there is none at hand.
     """
 
@@ -142,6 +141,7 @@ class Help:
 
     @property
     def given(self) -> int:
+        """How many hints have been shown, now or earlier."""
         return min(int(current_record().get("hints", self.exercise.id) or 0), self.total)
 
     @property

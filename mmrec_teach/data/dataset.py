@@ -144,14 +144,17 @@ class Dataset:
     # -- sizes -----------------------------------------------------------------------------------------------------
     @property
     def n_users(self) -> int:
+        """How many users there are."""
         return len(self.user_ids)
 
     @property
     def n_items(self) -> int:
+        """How many items there are, cold ones included."""
         return len(self.item_ids)
 
     @property
     def n_interactions(self) -> int:
+        """How many interactions there are, of train, validation and test together."""
         return len(self.train) + len(self.valid) + len(self.test)
 
     @property

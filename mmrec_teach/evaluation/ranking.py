@@ -69,6 +69,7 @@ class Evaluation:
 
     @property
     def n_items(self) -> int:
+        """How many items were ranked."""
         return len(self.item_counts)
 
     def mean(self, metric: str = "recall@20") -> float:
@@ -222,9 +223,13 @@ class Evaluation:
 class Scorer(Protocol):
     """What can be evaluated: any :class:`~mmrec_teach.models.base.Recommender`, or anything with these two methods."""
 
-    def score(self, users: Tensor) -> Tensor: ...
+    def score(self, users: Tensor) -> Tensor:
+        """Scores of every item, (len(users), n_items)."""
+        ...
 
-    def evaluating(self) -> Any: ...
+    def evaluating(self) -> Any:
+        """A context in which `score` may compute its tables once."""
+        ...
 
 
 def evaluate(
