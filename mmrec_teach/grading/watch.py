@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from mmrec_teach.grading.child.effort import Watch
+from mmrec_teach.grading.child.telling import LearnerError
+from mmrec_teach.grading.exercise import expect
+
+TIMES = 40.0
+SPARE = 0.3  # seconds: a first call costs a little, wherever it runs
 
 _ACTIVE: list[Effort] = []
 
@@ -17,8 +23,8 @@ class Effort:
 
     The first two are counted beside the learner's code, for good messages; code that means to hide from them can. CPU seconds
     cannot be hidden from: when the function runs in a process of its own, they are read from outside. A rule against loops or
-    big tables therefore asks twice: first how many calls or numbers, then for a task so large that only the CPU time of the
-    right way (or its memory) lets it end.
+    big tables therefore asks twice: first how many calls or numbers, then (`ask_large`) for a task so large that only the CPU time
+    of the right way, or its memory, lets it end.
 
     Args:
         given: tensors whose views are not counted as made.
@@ -54,6 +60,33 @@ class Effort:
         self.calls += calls
         self.largest = max(self.largest, largest)
         self.seconds += seconds
+
+
+def ask_large(
+    function: Callable, right: Callable, make: Callable[[], tuple], complaint: str, spare: float = SPARE
+) -> tuple[Any, Any]:
+    """The learner's answer to a task that only the right way can afford, and the right one.
+
+    Ask a small task first, and this one only when the small one holds: in a notebook nothing bounds memory.
+
+    Args:
+        function: the learner's.
+        right: a solution that does it the right way; its CPU time, here and now, is the measure.
+        make: the inputs, anew for each call.
+        complaint: what to say when it takes more than `TIMES` as long, or does not fit into memory.
+        spare: CPU seconds that are free; many, where memory alone is the question.
+    """
+    with Effort() as needed:
+        expected = right(*make())
+    try:
+        with Effort() as effort:
+            answer = function(*make())
+    except LearnerError as error:
+        expect(error.kind not in ("exception", "crash"), f"{complaint} (a larger task ended so: {error.message})")
+        raise
+    allowed = TIMES * needed.seconds + spare
+    expect(effort.seconds <= allowed, f"{complaint} (a larger task took {effort.seconds:.1f} seconds)")
+    return answer, expected
 
 
 def watching() -> list[Effort]:

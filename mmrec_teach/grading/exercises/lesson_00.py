@@ -27,6 +27,20 @@ def _mask_cases() -> Iterator[Case]:
         rows=np.array([0, 1, 1]),
         items=np.array([0, 1, 2]),
     )
+
+
+@mask_seen.random
+def _mask_random(rng: np.random.Generator) -> Iterator[Case]:
+    owned = rng.random((12, 30)) < 0.2
+    owned[0, 0] = True
+    owned[-1] = False
+    rows, items = np.nonzero(owned)
+    order = rng.permutation(len(rows))
+    yield Case("twelve users at random", scores=rng.normal(size=(12, 30)), rows=rows[order], items=items[order])
+
+
+@mask_seen.hidden
+def _mask_hidden() -> Iterator[Case]:
     yield Case(
         "as many users as items",
         scores=np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
@@ -45,11 +59,12 @@ def _mask_cases() -> Iterator[Case]:
         rows=np.zeros(0, dtype=np.int64),
         items=np.zeros(0, dtype=np.int64),
     )
-    rng = np.random.default_rng(0)
-    owned = rng.random((12, 30)) < 0.2
-    rows, items = np.nonzero(owned)
-    order = rng.permutation(len(rows))
-    yield Case("twelve users at random", scores=rng.normal(size=(12, 30)), rows=rows[order], items=items[order])
+    yield Case(
+        "a pair that is named twice",
+        scores=np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]),
+        rows=np.array([1, 0, 1]),
+        items=np.array([2, 0, 2]),
+    )
 
 
 @mask_seen.oracle
@@ -127,6 +142,13 @@ def _mask_inverted(scores, rows, items):
     return out
 
 
+@mask_seen.wrong("off by one: the items counted from 1")
+def _mask_off_by_one(scores, rows, items):
+    out = scores.copy()
+    out[rows, items - 1] = -np.inf
+    return out
+
+
 @mask_seen.wrong("the caller's own table overwritten")
 def _mask_in_place(scores, rows, items):
     scores[rows, items] = -np.inf
@@ -138,26 +160,45 @@ recall_at_k = Exercise("recall_at_k", lesson="00", arrays="numpy")
 
 
 def _ranking_cases() -> Iterator[Case]:
-    """Hit tables that tell the usual mistakes apart; for recall and NDCG alike."""
+    """For recall and NDCG alike."""
     yield Case("one relevant item, found at place 2", hits=np.array([[False, True, False]]), n_relevant=np.array([1]), k=3)
     yield Case("four relevant items, two found", hits=np.array([[True, False, True, False]]), n_relevant=np.array([4]), k=4)
     yield Case("a hit beyond place k", hits=np.array([[False, True, False, True]]), n_relevant=np.array([2]), k=2)
-    yield Case("more relevant items than places", hits=np.array([[True, True]]), n_relevant=np.array([5]), k=2)
-    yield Case("nothing found", hits=np.array([[False, False, False]]), n_relevant=np.array([2]), k=3)
     yield Case(
         "three users with unlike histories",
         hits=np.array([[True, False, False], [False, False, True], [True, True, True]]),
         n_relevant=np.array([1, 6, 3]),
         k=3,
     )
+
+
+def _ranking_random(rng: np.random.Generator) -> Iterator[Case]:
+    """Three of the users are made so that each usual mistake shows, whatever the draw."""
+    k = int(rng.integers(5, 9))
+    hits = rng.random((12, k + 5)) < 0.25
+    hits[0, rng.integers(k)] = hits[0, k + rng.integers(5)] = True  # hits on both sides of the cut
+    hits[1] = False
+    hits[1, rng.choice(k, size=2, replace=False)] = True  # two hits of three: less than the places
+    hits[2, rng.integers(k)] = True
+    n_relevant = hits.sum(1) + rng.integers(1, 4, 12)
+    n_relevant[1] = 3
+    n_relevant[2] = max(n_relevant[2], k) + 2  # more relevant items than places
+    order = rng.permutation(12)
+    yield Case("twelve users at random", hits=hits[order], n_relevant=n_relevant[order], k=k)
+
+
+def _ranking_hidden() -> Iterator[Case]:
+    yield Case("more relevant items than places", hits=np.array([[True, True]]), n_relevant=np.array([5]), k=2)
+    yield Case("nothing found", hits=np.array([[False, False, False]]), n_relevant=np.array([2]), k=3)
+    yield Case("the first place alone", hits=np.array([[True, True], [False, True]]), n_relevant=np.array([3, 1]), k=1)
     rng = np.random.default_rng(2)
     hits = rng.random((40, 20)) < 0.15
-    yield Case("forty users at random", hits=hits, n_relevant=hits.sum(1) + rng.integers(1, 4, 40), k=10)
+    yield Case("forty users", hits=hits, n_relevant=hits.sum(1) + rng.integers(1, 4, 40), k=10)
 
 
-@recall_at_k.cases
-def _recall_cases() -> Iterator[Case]:
-    yield from _ranking_cases()
+recall_at_k.cases(_ranking_cases)
+recall_at_k.random(_ranking_random)
+recall_at_k.hidden(_ranking_hidden)
 
 
 @recall_at_k.oracle
@@ -190,6 +231,16 @@ def _recall_capped(hits, n_relevant, k):
     return hits[:, :k].sum(1) / np.minimum(n_relevant, k)
 
 
+@recall_at_k.wrong("works for one user only: the hits of all users added up")
+def _recall_one_user(hits, n_relevant, k):
+    return hits[:, :k].sum() / n_relevant
+
+
+@recall_at_k.wrong("off by one: the last of the k places left out")
+def _recall_short(hits, n_relevant, k):
+    return hits[:, : k - 1].sum(1) / n_relevant
+
+
 @recall_at_k.wrong("all users pooled into one number")
 def _recall_pooled(hits, n_relevant, k):
     return hits[:, :k].sum() / n_relevant.sum()
@@ -203,6 +254,10 @@ ndcg_at_k = Exercise("ndcg_at_k", lesson="00", arrays="numpy")
 def _ndcg_cases() -> Iterator[Case]:
     yield Case("a single hit at the top", hits=np.array([[True, False, False]]), n_relevant=np.array([1]), k=3)
     yield from _ranking_cases()
+
+
+ndcg_at_k.random(_ranking_random)
+ndcg_at_k.hidden(_ranking_hidden)
 
 
 @ndcg_at_k.oracle
@@ -266,3 +321,17 @@ def _ndcg_uncut(hits, n_relevant, k):
     discount = 1 / np.log2(np.arange(2, k + 2))
     ideal = np.array([np.sum(1 / np.log2(np.arange(2, n + 2))) for n in n_relevant])
     return hits[:, :k] @ discount / ideal
+
+
+@ndcg_at_k.wrong("off by one: the first place paid like the second")
+def _ndcg_shifted(hits, n_relevant, k):
+    discount = 1 / np.log2(np.arange(3, k + 3))
+    ideal = np.cumsum(discount)[np.minimum(n_relevant, k) - 1]
+    return hits[:, :k] @ discount / ideal
+
+
+@ndcg_at_k.wrong("the cut-off forgotten")
+def _ndcg_all(hits, n_relevant, k):
+    discount = 1 / np.log2(np.arange(2, hits.shape[1] + 2))
+    ideal = np.cumsum(discount[:k])[np.minimum(n_relevant, k) - 1]
+    return hits @ discount / ideal

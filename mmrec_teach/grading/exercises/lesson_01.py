@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, Fresh, expect
-from mmrec_teach.grading.watch import Effort
+from mmrec_teach.grading.watch import Effort, ask_large
 
 # -- bpr_score --------------------------------------------------------------------------------------------------------------
 bpr_score = Exercise("bpr_score", lesson="01", gradient=("user_vectors", "item_vectors"))
@@ -22,14 +22,37 @@ def _score_cases() -> Iterator[Case]:
         user_vectors=np.array([[1.0, 0.0, 2.0], [0.5, 0.5, 0.5]]),
         item_vectors=np.array([[2.0, 9.0, 1.0], [2.0, 4.0, -6.0]]),
     )
+
+
+@bpr_score.random
+def _score_random(rng: np.random.Generator) -> Iterator[Case]:
+    batch, d = int(rng.integers(6, 10)), int(rng.integers(3, 6))
+    yield Case("a batch at random", user_vectors=rng.normal(size=(batch, d)), item_vectors=rng.normal(size=(batch, d)))
+
+
+@bpr_score.hidden
+def _score_hidden() -> Iterator[Case]:
     rng = np.random.default_rng(3)
     yield Case("as many pairs as dimensions", user_vectors=rng.normal(size=(4, 4)), item_vectors=rng.normal(size=(4, 4)))
-    yield Case("a batch of seven", user_vectors=rng.normal(size=(7, 5)), item_vectors=rng.normal(size=(7, 5)))
+    yield Case("a batch of one", user_vectors=rng.normal(size=(1, 5)), item_vectors=rng.normal(size=(1, 5)))
+    yield Case("vectors of one dimension", user_vectors=rng.normal(size=(3, 1)), item_vectors=rng.normal(size=(3, 1)))
 
 
 @bpr_score.oracle
 def _score_oracle(user_vectors: np.ndarray, item_vectors: np.ndarray) -> np.ndarray:
     return np.array([float(np.dot(u, i)) for u, i in zip(user_vectors, item_vectors, strict=True)])
+
+
+@bpr_score.rule("no Python loop over the pairs")
+def _score_loop(function) -> None:
+    complaint = "the pairs are gone through one by one: multiply the whole tables, then sum over the dimensions"
+    u = torch.ones(300, 4)
+    with Effort(u) as effort:
+        function(u, u)
+    expect(effort.calls < 150, f"{effort.calls:,} torch calls for 300 pairs: {complaint}")
+    u = torch.arange(300_000.0).remainder(7).reshape(-1, 2)
+    answer, right = ask_large(function, lambda u, i: (u * i).sum(-1), lambda: (u.clone(), u.clone()), complaint)
+    expect(bool(torch.allclose(answer, right)), "for 150,000 pairs the answer is another one than pair by pair")
 
 
 @bpr_score.wrong("every user with every item")
@@ -52,8 +75,29 @@ def _score_mean(user_vectors, item_vectors):
     return (user_vectors * item_vectors).mean(-1)
 
 
+@bpr_score.wrong("squeezed: a batch of one loses its axis")
+def _score_squeezed(user_vectors, item_vectors):
+    return (user_vectors * item_vectors).sum(-1).squeeze()
+
+
+@bpr_score.wrong("cut off from the gradient: .detach()")
+def _score_detached(user_vectors, item_vectors):
+    return (user_vectors.detach() * item_vectors.detach()).sum(-1)
+
+
+@bpr_score.wrong("the users' vectors overwritten by the products")
+def _score_in_place(user_vectors, item_vectors):
+    user_vectors *= item_vectors
+    return user_vectors.sum(-1)
+
+
+@bpr_score.wrong("a Python loop over the pairs")
+def _score_looped(user_vectors, item_vectors):
+    return torch.stack([torch.dot(user_vectors[t], item_vectors[t]) for t in range(len(user_vectors))])
+
+
 # -- sample_negatives ---------------------------------------------------------------------------------------------------------
-sample_negatives = Exercise("sample_negatives", lesson="01", arrays="torch")
+sample_negatives = Exercise("sample_negatives", lesson="01")
 
 
 def _taken(seed: int, n_users: int, n_items: int, share: float) -> torch.Tensor:
@@ -63,33 +107,43 @@ def _taken(seed: int, n_users: int, n_items: int, share: float) -> torch.Tensor:
     return table
 
 
-def _draw(function, users: torch.Tensor, taken: torch.Tensor, seed: int) -> torch.Tensor:
-    before = taken.clone(), users.clone()
-    items = function(users, taken, torch.Generator().manual_seed(seed))
-    expect(isinstance(items, torch.Tensor), f"a tensor is expected, and this is {type(items).__name__}")
-    expect(tuple(items.shape) == tuple(users.shape), f"one item per user: shape {tuple(users.shape)}, not {tuple(items.shape)}")
-    expect(items.dtype == torch.int64, f"item numbers are integers (int64), and these are {items.dtype}")
-    expect(torch.equal(taken, before[0]) and torch.equal(users, before[1]), "an input was changed in place; work on a copy")
-    low, high = int(items.min()), int(items.max())
-    expect(low >= 0 and high < taken.shape[1], f"items from {low} to {high}; the catalogue goes from 0 to {taken.shape[1] - 1}")
-    return items
+def _one_left(name: str, users: np.ndarray, left: np.ndarray, n_items: int, seed: int) -> Case:
+    """A case with one right answer: user u took everything but item left[u]."""
+    taken = np.ones((len(left), n_items), dtype=bool)
+    taken[np.arange(len(left)), left] = False
+    return Case(name, users=users, taken=taken, generator=Fresh(lambda: torch.Generator().manual_seed(seed)))
 
 
 @sample_negatives.cases
-def _one_left_cases() -> Iterator[Case]:
-    taken = np.ones((3, 5), dtype=bool)
-    taken[0, 0] = taken[1, 2] = taken[2, 4] = False
-    yield Case(
-        "users with one item left each: the answer is known",
-        users=np.array([0, 1, 2, 1]),
-        taken=taken,
-        generator=Fresh(lambda: torch.Generator().manual_seed(3)),
-    )
+def _negative_cases() -> Iterator[Case]:
+    yield _one_left("one user with one item left", np.array([0]), np.array([2]), 4, 0)
+    yield _one_left("three users with one item left", np.array([0, 1, 2, 1]), np.array([0, 3, 5]), 6, 1)
+
+
+@sample_negatives.random
+def _negative_random(rng: np.random.Generator) -> Iterator[Case]:
+    users, left = rng.integers(0, 8, 60), rng.integers(0, 40, 8)
+    yield _one_left("one item left, wherever it is", users, left, 40, int(rng.integers(2**31)))
+
+
+@sample_negatives.hidden
+def _negative_hidden() -> Iterator[Case]:
+    yield _one_left("one item left, and it is the first or the last", np.array([1, 0, 1]), np.array([0, 24]), 25, 2)
 
 
 @sample_negatives.oracle
-def _one_left_oracle(users: np.ndarray, taken: np.ndarray, generator: torch.Generator) -> np.ndarray:
+def _negative_oracle(users: np.ndarray, taken: np.ndarray, generator: torch.Generator) -> np.ndarray:
     return np.array([int(np.flatnonzero(~taken[user])[0]) for user in users])
+
+
+def _draw(function, users: torch.Tensor, taken: torch.Tensor, seed: int) -> torch.Tensor:
+    items = function(users.clone(), taken.clone(), torch.Generator().manual_seed(seed))
+    expect(isinstance(items, torch.Tensor), f"a tensor is expected, and this is {type(items).__name__}")
+    expect(tuple(items.shape) == tuple(users.shape), f"one item per user: shape {tuple(users.shape)}, not {tuple(items.shape)}")
+    expect(items.dtype == torch.int64, f"item numbers are integers (int64), and these are {items.dtype}")
+    low, high = int(items.min()), int(items.max())
+    expect(low >= 0 and high < taken.shape[1], f"items from {low} to {high}; the catalogue goes from 0 to {taken.shape[1] - 1}")
+    return items
 
 
 @sample_negatives.rule("one item number for each user of the batch", core=True)
@@ -102,7 +156,7 @@ def _shape_rule(function) -> None:
 def _never_rule(function) -> None:
     for seed, share in ((1, 0.2), (2, 0.8)):
         taken = _taken(seed, 20, 25, share)
-        users = torch.arange(20).repeat(200)
+        users = torch.arange(20).repeat(60)
         items = _draw(function, users, taken, seed)
         wrong = int(taken[users, items].sum())
         expect(
@@ -110,37 +164,35 @@ def _never_rule(function) -> None:
         )
 
 
-@sample_negatives.rule("a user who took all items but one", core=True)
-def _last_rule(function) -> None:
-    taken = torch.ones(3, 40, dtype=torch.bool)
-    taken[0, 0] = taken[1, 17] = taken[2, 39] = False
-    items = _draw(function, torch.tensor([0, 1, 2, 1]), taken, 3)
-    expect(
-        items.tolist() == [0, 17, 39, 17],
-        "user 0 has only item 0 left, user 1 only item 17, user 2 only item 39. "
-        f"For the users [0, 1, 2, 1] you drew {items.tolist()}; [0, 17, 39, 17] is expected",
-    )
+def _evenly(counts: torch.Tensor, words: str) -> None:
+    """Refuse counts that equal chances do not give: six standard deviations are one honest answer in a hundred million."""
+    n, kinds = int(counts.sum()), len(counts)
+    expected = n / kinds
+    z = ((counts.double() - expected).abs() / (expected * (1 - 1 / kinds)) ** 0.5).max()
+    expect(float(z) < 6.0, f"over {n} draws {words} came up {counts.tolist()} times; about {expected:.0f} each is expected")
 
 
 @sample_negatives.rule("every untaken item is equally likely", core=True)
 def _uniform_rule(function) -> None:
+    taken = torch.zeros(1, 10, dtype=torch.bool)
+    taken[0, :4] = True
+    items = _draw(function, torch.zeros(3000, dtype=torch.int64), taken, 4)
+    expect(int(items.min()) >= 4, "items that the user took were drawn")
+    _evenly(torch.bincount(items, minlength=10)[4:], "the 6 untaken items")
+
+
+@sample_negatives.rule("what other users took is drawn as well", core=True)
+def _others_rule(function) -> None:
     taken = torch.zeros(2, 10, dtype=torch.bool)
     taken[0, :4] = True
-    n = 12_000
-    items = _draw(function, torch.arange(2).repeat_interleave(n), taken, 4).reshape(2, n)
-    for user, free in ((0, 6), (1, 10)):
-        counts = torch.bincount(items[user], minlength=10)[10 - free :].double()
-        expected = n / free
-        z = ((counts - expected).abs() / (expected * (1 - 1 / free)) ** 0.5).max()
-        expect(
-            float(z) < 5.0,
-            f"over {n} draws the {free} untaken items came up {counts.long().tolist()} times; about {expected:.0f} each is expected",
-        )
+    items = _draw(function, torch.arange(2).repeat(3000), taken, 4)[1::2]
+    _evenly(torch.bincount(items, minlength=10), "the 10 items, for a user who took none of them,")
 
 
-@sample_negatives.rule("rows of one user are drawn one by one", core=True)
+@sample_negatives.rule("rows of one user are drawn one by one")
 def _independent_rule(function) -> None:
     taken = _taken(5, 4, 50, 0.3)
+    taken[1:] = False
     items = _draw(function, torch.zeros(400, dtype=torch.int64), taken, 5)
     free = int((~taken[0]).sum())
     found = len(items.unique())
@@ -156,17 +208,26 @@ def _generator_rule(function) -> None:
     expect(not torch.equal(one, other), "two seeds gave the same items: draw from the generator that was passed")
 
 
+def _negatives_right(users: torch.Tensor, taken: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    items = torch.randint(taken.shape[1], users.shape, generator=generator)
+    while (unlucky := taken[users, items]).any():
+        items[unlucky] = torch.randint(taken.shape[1], (int(unlucky.sum()),), generator=generator)
+    return items
+
+
 @sample_negatives.rule("no Python loop over the rows")
 def _loop_rule(function) -> None:
+    complaint = "the rows are gone through one by one. Draw for all rows at once, then again for the unlucky ones only"
     taken = _taken(7, 10, 40, 0.3)
-    users = torch.arange(10).repeat(200)
+    users = torch.arange(10).repeat(40)
     with Effort() as effort:
         function(users, taken, torch.Generator().manual_seed(7))
-    expect(
-        effort.calls < len(users) // 2,
-        f"{effort.calls:,} torch calls for {len(users):,} rows: the rows are gone through one by one. "
-        "Draw for all rows at once, then again for the unlucky ones only",
+    expect(effort.calls < len(users) // 2, f"{effort.calls:,} torch calls for {len(users):,} rows: {complaint}")
+    many = torch.arange(10).repeat(20_000)
+    answer, _ = ask_large(
+        function, _negatives_right, lambda: (many.clone(), taken.clone(), torch.Generator().manual_seed(8)), complaint
     )
+    expect(int(taken[many, answer].sum()) == 0, "among 200,000 rows some drew an item that their user took")
 
 
 @sample_negatives.wrong("a Python loop over the rows")
@@ -213,6 +274,13 @@ def _negatives_unsold(users, taken, generator):
     return torch.multinomial(free[users], 1, generator=generator)[:, 0]
 
 
+@sample_negatives.wrong("drawn items noted as taken in the caller's own table")
+def _negatives_noted(users, taken, generator):
+    items = torch.multinomial((~taken).float()[users], 1, generator=generator)[:, 0]
+    taken[users, items] = True
+    return items
+
+
 @sample_negatives.wrong("a random number generator of its own")
 def _negatives_global(users, taken, generator):
     return torch.multinomial((~taken).float()[users], 1)[:, 0]
@@ -225,10 +293,21 @@ bpr_loss = Exercise("bpr_loss", lesson="01", gradient=("pos", "neg"))
 @bpr_loss.cases
 def _loss_cases() -> Iterator[Case]:
     yield Case("one pair", pos=np.array([2.0]), neg=np.array([0.5]))
-    yield Case("equal scores", pos=np.array([1.0, -3.0]), neg=np.array([1.0, -3.0]))
     yield Case("one pair the wrong way round", pos=np.array([0.0, 1.0]), neg=np.array([4.0, 0.0]))
+
+
+@bpr_loss.random
+def _loss_random(rng: np.random.Generator) -> Iterator[Case]:
+    # on average the right item is ahead, so that the sign shows whatever the draw
+    yield Case("many pairs at random", pos=rng.normal(size=24) + 1.5, neg=rng.normal(size=24))
+
+
+@bpr_loss.hidden
+def _loss_hidden() -> Iterator[Case]:
+    yield Case("equal scores", pos=np.array([1.0, -3.0]), neg=np.array([1.0, -3.0]))
+    yield Case("a batch of one, wrong by 3", pos=np.array([-1.0]), neg=np.array([2.0]))
     rng = np.random.default_rng(4)
-    yield Case("many pairs", pos=rng.normal(size=32), neg=rng.normal(size=32))
+    yield Case("two hundred pairs", pos=rng.normal(size=200), neg=rng.normal(size=200))
 
 
 @bpr_loss.oracle
@@ -236,12 +315,19 @@ def _loss_oracle(pos: np.ndarray, neg: np.ndarray) -> float:
     return float(np.mean(np.log1p(np.exp(-(pos - neg)))))
 
 
-@bpr_loss.rule("stays finite, and keeps its slope, for very wrong pairs")
+@bpr_loss.rule("stays finite for very wrong pairs")
 def _loss_finite(function) -> None:
+    loss = function(torch.tensor([-200.0]), torch.tensor([200.0]))
+    expect(bool(torch.isfinite(loss)), "with a margin of -400 the loss is not finite; use logsigmoid or softplus")
+
+
+@bpr_loss.rule("keeps its slope for very wrong pairs")
+def _loss_slope(function) -> None:
     pos = torch.tensor([-200.0], requires_grad=True)
     loss = function(pos, torch.tensor([200.0]))
-    expect(bool(torch.isfinite(loss)), "with a margin of -400 the loss is not finite; use logsigmoid or softplus")
-    (slope,) = torch.autograd.grad(loss, pos)
+    expect(isinstance(loss, torch.Tensor) and loss.requires_grad, "no gradient flows")
+    (slope,) = torch.autograd.grad(loss.sum(), pos, allow_unused=True)
+    expect(slope is not None, "no gradient reaches `pos`")
     pull = round(float(slope), 3) + 0.0  # no minus zero
     lesson = (
         "nothing is learned"
@@ -298,3 +384,14 @@ def _loss_overflowing(pos, neg):
 @bpr_loss.wrong("a small constant against the logarithm of zero")
 def _loss_released(pos, neg):
     return -torch.log(1e-10 + torch.sigmoid(pos - neg)).mean()
+
+
+@bpr_loss.wrong("cut off from the gradient: .item() makes a plain number of it")
+def _loss_item(pos, neg):
+    return torch.tensor(torch.nn.functional.softplus(neg - pos).mean().item())
+
+
+@bpr_loss.wrong("the caller's scores overwritten by the margin")
+def _loss_in_place(pos, neg):
+    pos -= neg
+    return torch.nn.functional.softplus(-pos).mean()

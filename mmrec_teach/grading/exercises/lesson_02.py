@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
-from mmrec_teach.grading.watch import Effort
+from mmrec_teach.grading.watch import Effort, ask_large
 
 # -- the projection --------------------------------------------------------------------------------------------------------
 project = Exercise("project", lesson="02", gradient=("E", "offset"))
@@ -14,7 +14,6 @@ project = Exercise("project", lesson="02", gradient=("E", "offset"))
 
 @project.cases
 def _():
-    rng = np.random.default_rng(0)
     yield Case(
         "one item, one number",
         features=np.array([[2.0], [5.0]]),
@@ -31,6 +30,36 @@ def _():
         E=np.array([[1.0, 1.0], [0.0, 2.0], [1.0, 0.0]]),
         offset=np.array([1.0, -1.0, 0.0]),
     )
+
+
+@project.random
+def _(rng):
+    """The items without content stand beyond the batch's length, so that a mask read by place in the batch shows."""
+    missing = np.zeros(9, dtype=bool)
+    missing[rng.choice(np.arange(5, 9), size=2, replace=False)] = True
+    items = np.array([rng.choice(np.flatnonzero(missing)), *rng.choice(np.flatnonzero(~missing), size=4)])
+    yield Case(
+        "a batch of five, some without content",
+        features=rng.normal(size=(9, 4)),
+        missing=missing,
+        items=rng.permutation(items),
+        E=rng.normal(size=(3, 4)),
+        offset=rng.normal(size=3),
+    )
+    shift = int(rng.integers(1, 5))
+    yield Case(
+        "the whole shop in another order",
+        features=rng.normal(size=(5, 3)),
+        missing=rng.permutation(np.array([True, False, False, False, False])),
+        items=(np.arange(5) + shift) % 5,
+        E=rng.normal(size=(2, 3)),
+        offset=rng.normal(size=2),
+    )
+
+
+@project.hidden
+def _():
+    rng = np.random.default_rng(0)
     yield Case(
         "the same item twice in a batch",
         features=rng.normal(size=(5, 4)),
@@ -47,6 +76,14 @@ def _():
         E=rng.normal(size=(6, 6)),
         offset=rng.normal(size=6),
     )
+    yield Case(
+        "a batch without any content",
+        features=np.ones((3, 2)),
+        missing=np.array([True, True, False]),
+        items=np.array([1, 0]),
+        E=np.ones((2, 2)),
+        offset=np.array([1.0, 2.0]),
+    )
 
 
 @project.oracle
@@ -61,14 +98,25 @@ def _(features, missing, items, E, offset):
 
 @project.rule("the batch's rows only: the whole shop is not projected")
 def _(project):
+    complaint = "look up the rows of the batch first, then project"
     features, missing = torch.ones(20_000, 8), torch.zeros(20_000, dtype=torch.bool)
-    E, offset = torch.ones(4, 8), torch.zeros(4)
+    E, offset, items = torch.ones(4, 8), torch.zeros(4), torch.tensor([5, 17, 19_999])
     with Effort(features, missing, E, offset) as effort:
-        project(features, missing, torch.tensor([5, 17, 19_999]), E, offset)
+        project(features, missing, items, E, offset)
     expect(
         effort.largest < 20_000,
-        f"for a batch of 3 items your function makes a table of {effort.largest:,} numbers: look up the rows first, then project",
+        f"for a batch of 3 items your function makes a table of {effort.largest:,} numbers: {complaint}",
     )
+    # a shop of one feature and 25,000 numbers an item: all of it would be 2 GB
+    features, E, offset = torch.ones(20_000, 1), torch.ones(25_000, 1), torch.zeros(25_000)
+    answer, right = ask_large(
+        project,
+        lambda features, missing, items, E, offset: features[items] @ E.T + offset,
+        lambda: (features.clone(), missing.clone(), items.clone(), E.clone(), offset.clone()),
+        complaint,
+        spare=4.0,
+    )
+    expect(tuple(answer.shape) == (3, 25_000) and bool(torch.equal(answer, right)), "a larger task has another answer")
 
 
 @project.wrong("the offset speaks for items without any content")
@@ -116,13 +164,33 @@ def _(features, missing, items, E, offset):
     return (features[items] @ matrix + offset).masked_fill(missing[items][:, None], 0.0)
 
 
+@project.wrong("cut off from the gradient: E.detach()")
+def _(features, missing, items, E, offset):
+    return (features[items] @ E.detach().T + offset).masked_fill(missing[items][:, None], 0.0)
+
+
+@project.wrong("the rows of the shop's own table set to zero")
+def _(features, missing, items, E, offset):
+    features[missing] = 0.0
+    return (features[items] @ E.T + offset).masked_fill(missing[items][:, None], 0.0)
+
+
 # -- a pair's content score ------------------------------------------------------------------------------------------------
 content_score = Exercise("content_score", lesson="02", gradient=("theta", "Ef", "beta"))
 
 
+def _pairs(name: str, rng: np.random.Generator, pairs: int, k: int, d: int) -> Case:
+    return Case(
+        name,
+        theta=rng.normal(size=(pairs, k)),
+        Ef=rng.normal(size=(pairs, k)),
+        f=rng.normal(size=(pairs, d)),
+        beta=rng.normal(size=d),
+    )
+
+
 @content_score.cases
 def _():
-    rng = np.random.default_rng(1)
     yield Case(
         "one pair",
         theta=np.array([[1.0, 2.0]]),
@@ -131,26 +199,31 @@ def _():
         beta=np.array([0.5, 9.0, 0.25]),
     )
     yield Case(
+        "two pairs",
+        theta=np.array([[1.0, 2.0], [0.5, 0.0]]),
+        Ef=np.array([[3.0, -1.0], [4.0, 1.0]]),
+        f=np.array([[1.0, 0.0, 2.0], [0.0, 1.0, 0.0]]),
+        beta=np.array([0.5, 9.0, 0.25]),
+    )
+
+
+@content_score.random
+def _(rng):
+    yield _pairs("a batch at random", rng, int(rng.integers(6, 9)), 3, 5)
+
+
+@content_score.hidden
+def _():
+    rng = np.random.default_rng(1)
+    yield Case(
         "no content: no opinion",
         theta=rng.normal(size=(2, 3)),
         Ef=np.zeros((2, 3)),
         f=np.zeros((2, 4)),
         beta=rng.normal(size=4),
     )
-    yield Case(
-        "eight pairs",
-        theta=rng.normal(size=(8, 3)),
-        Ef=rng.normal(size=(8, 3)),
-        f=rng.normal(size=(8, 5)),
-        beta=rng.normal(size=5),
-    )
-    yield Case(
-        "as many pairs as dimensions, and E as wide as f",
-        theta=rng.normal(size=(4, 4)),
-        Ef=rng.normal(size=(4, 4)),
-        f=rng.normal(size=(4, 4)),
-        beta=rng.normal(size=4),
-    )
+    yield _pairs("as many pairs as dimensions, and E as wide as f", rng, 4, 4, 4)
+    yield _pairs("a batch of one", rng, 1, 2, 3)
 
 
 @content_score.oracle
@@ -189,30 +262,59 @@ def _(theta, Ef, f, beta):
     return (theta * Ef).sum(-1) + f.sum(-1) * beta.mean()
 
 
+@content_score.wrong("squeezed: a batch of one loses its axis")
+def _(theta, Ef, f, beta):
+    return ((theta * Ef).sum(-1) + f @ beta).squeeze()
+
+
+@content_score.wrong("the appeal cut off from the gradient: beta.detach()")
+def _(theta, Ef, f, beta):
+    return (theta * Ef).sum(-1) + f @ beta.detach()
+
+
 # -- the score of every item -----------------------------------------------------------------------------------------------
 vbpr_score = Exercise("vbpr_score", lesson="02", gradient=("gamma_u", "theta_u", "gamma_i", "Ef", "b_i", "appeal"))
+
+
+def _block(name: str, rng: np.random.Generator, users: int, items: int, d: int, k: int, w: float) -> Case:
+    return Case(
+        name,
+        gamma_u=rng.normal(size=(users, d)),
+        theta_u=rng.normal(size=(users, k)),
+        gamma_i=rng.normal(size=(items, d)),
+        Ef=rng.normal(size=(items, k)),
+        b_i=rng.normal(size=items),
+        appeal=rng.normal(size=items),
+        w=w,
+    )
 
 
 @vbpr_score.cases
 def _():
     rng = np.random.default_rng(2)
+    yield Case(
+        "one user, two items, the paper's w = 1",
+        gamma_u=np.array([[1.0, 2.0]]),
+        theta_u=np.array([[0.5]]),
+        gamma_i=np.array([[1.0, 0.0], [0.0, -1.0]]),
+        Ef=np.array([[2.0], [4.0]]),
+        b_i=np.array([0.1, 0.2]),
+        appeal=np.array([10.0, 20.0]),
+        w=1.0,
+    )
+    yield _block("w = 0: plain BPR with an item bias", rng, 2, 3, 2, 2, 0.0)
 
-    def case(name: str, users: int, items: int, d: int, k: int, w: float) -> Case:
-        return Case(
-            name,
-            gamma_u=rng.normal(size=(users, d)),
-            theta_u=rng.normal(size=(users, k)),
-            gamma_i=rng.normal(size=(items, d)),
-            Ef=rng.normal(size=(items, k)),
-            b_i=rng.normal(size=items),
-            appeal=rng.normal(size=items),
-            w=w,
-        )
 
-    yield case("one user, two items, the paper's w = 1", 1, 2, 2, 1, 1.0)
-    yield case("w = 0: plain BPR with an item bias", 2, 3, 2, 2, 0.0)
-    yield case("three users, five items, half the weight", 3, 5, 2, 4, 0.5)
-    yield case("as many users as items", 4, 4, 3, 3, 2.0)
+@vbpr_score.random
+def _(rng):
+    yield _block("three users, five items, some weight", rng, 3, 5, 2, 4, float(rng.uniform(0.3, 0.7)))
+
+
+@vbpr_score.hidden
+def _():
+    rng = np.random.default_rng(3)
+    yield _block("as many users as items", rng, 4, 4, 3, 3, 2.0)
+    yield _block("more users than items", rng, 5, 2, 1, 3, 0.25)
 
 
 @vbpr_score.oracle
@@ -222,6 +324,26 @@ def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
         for i in range(len(gamma_i)):
             out[u, i] = b_i[i] + np.dot(gamma_u[u], gamma_i[i]) + w * (np.dot(theta_u[u], Ef[i]) + appeal[i])
     return out
+
+
+@vbpr_score.rule("no Python loop over users and items")
+def _(vbpr_score):
+    def block(users: int, items: int) -> tuple:
+        made = torch.arange(4.0 * (users + items)).remainder(5)
+        u, i = made[: 4 * users].reshape(-1, 4), made[4 * users :].reshape(-1, 4)
+        return u.clone(), u.clone(), i.clone(), i.clone(), i[:, 0].clone(), i[:, 1].clone(), 0.5
+
+    complaint = "the pairs are gone through one by one: two matrix products give all of them"
+    with Effort() as effort:
+        vbpr_score(*block(20, 30))
+    expect(effort.calls < 300, f"{effort.calls:,} torch calls for 20 users and 30 items: {complaint}")
+    answer, right = ask_large(
+        vbpr_score,
+        lambda gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w: (b_i + gamma_u @ gamma_i.T) + w * (theta_u @ Ef.T + appeal),
+        lambda: block(200, 1000),
+        complaint,
+    )
+    expect(tuple(answer.shape) == (200, 1000) and bool(torch.allclose(answer, right)), "a larger block has another answer")
 
 
 @vbpr_score.wrong("the weight on the personal part only, and not on the common appeal")
@@ -264,3 +386,17 @@ def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
 @vbpr_score.wrong("the weight on the whole score")
 def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
     return w * (b_i + gamma_u @ gamma_i.T + theta_u @ Ef.T + appeal)
+
+
+@vbpr_score.wrong("a Python loop over users and items")
+def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
+    rows = []
+    for u in range(len(gamma_u)):
+        for i in range(len(gamma_i)):
+            rows.append(b_i[i] + gamma_u[u] @ gamma_i[i] + w * (theta_u[u] @ Ef[i] + appeal[i]))
+    return torch.stack(rows).reshape(len(gamma_u), len(gamma_i))
+
+
+@vbpr_score.wrong("the common appeal cut off from the gradient")
+def _(gamma_u, theta_u, gamma_i, Ef, b_i, appeal, w):
+    return b_i + gamma_u @ gamma_i.T + w * (theta_u @ Ef.T + appeal.detach())
