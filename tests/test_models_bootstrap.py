@@ -326,7 +326,7 @@ def test_an_item_without_a_modality_takes_no_part_in_its_terms(tiny):
 
 
 def test_any_number_and_names_of_modalities(tiny):
-    tables = {name: tiny.features["text"] for name in ("audio", "keys", "text.v2")}
+    tables = dict.fromkeys(("audio", "keys", "text.v2"), tiny.features["text"])
     data = tiny.with_features(tables)
     model = BM3(data, dim=4)
     assert {"item/audio", "item/keys", "item/text.v2"} < set(model.views())

@@ -15,7 +15,12 @@ from mmrec_teach.models.baselines import ItemKNN, Oracle, Popularity, Random
 from mmrec_teach.models.bm3 import BM3
 from mmrec_teach.models.bpr import BPR
 from mmrec_teach.models.buir import BUIR
+from mmrec_teach.models.dualgnn import DualGNN
+from mmrec_teach.models.freedom import FREEDOM
+from mmrec_teach.models.grcn import GRCN
+from mmrec_teach.models.lattice import LATTICE
 from mmrec_teach.models.lightgcn import LightGCN
+from mmrec_teach.models.mmgcn import MMGCN
 from mmrec_teach.models.vbpr import VBPR
 
 MODELS: dict[str, type[Recommender]] = {
@@ -27,16 +32,26 @@ MODELS: dict[str, type[Recommender]] = {
     "vbpr": VBPR,
     "lightgcn": LightGCN,
     "buir": BUIR,
+    "lattice": LATTICE,
+    "freedom": FREEDOM,
     "bm3": BM3,
+    "mmgcn": MMGCN,
+    "grcn": GRCN,
+    "dualgnn": DualGNN,
 }
 
 __all__ = [
     "BM3",
     "BPR",
     "BUIR",
+    "FREEDOM",
+    "GRCN",
+    "LATTICE",
+    "MMGCN",
     "MODELS",
     "VBPR",
     "Batch",
+    "DualGNN",
     "ItemKNN",
     "LightGCN",
     "Oracle",

@@ -178,8 +178,10 @@ def nearest(
     """
     x = torch.as_tensor(np.array(features) if isinstance(features, np.ndarray) else features).detach()
     n = len(x)
-    absent = torch.zeros(n, dtype=torch.bool) if missing is None else torch.as_tensor(np.array(missing, dtype=bool))
-    present = ~absent.to(x.device)
+    if missing is None:
+        present = torch.ones(n, dtype=torch.bool, device=x.device)
+    else:
+        present = ~(missing if isinstance(missing, Tensor) else torch.from_numpy(np.array(missing, dtype=bool))).to(x.device)
     most = int(present.sum()) - (0 if include_self else 1)
     if not 1 <= k <= most:
         raise OptionError(
