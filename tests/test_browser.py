@@ -36,6 +36,16 @@ def move_slider(page, name: str, key: str) -> None:
     handle.press(key)
 
 
+def write_function(page, name: str, source: str) -> None:
+    """Put ``source`` into the cell that defines the function ``name``."""
+    page.evaluate(
+        """([start, source]) => { const cell = jupyterapp.shell.currentWidget.content.widgets
+            .find(cell => cell.model.sharedModel.getSource().startsWith(start));
+            cell.model.sharedModel.setSource(source); }""",
+        [f"def {name}", source],
+    )
+
+
 def wait_for_change(page, figure, before: str) -> str:
     """Wait until a figure shows something else, and return that."""
     for _ in range(600):
@@ -55,7 +65,7 @@ def assert_quiet(page) -> None:
 def test_a_lesson_in_the_browser(tmp_path):
     """The toy lesson: blank at first; solved, its slider moves its figure; choices are answered; the pair is saved in step."""
     root = make_course(tmp_path / "course")
-    mine = tmp_path / "mine"
+    mine = root / "my_lessons"
     environment = pytest.MonkeyPatch()
     environment.setenv("PYTHONPATH", str(ROOT))
     try:
@@ -65,16 +75,20 @@ def test_a_lesson_in_the_browser(tmp_path):
             assert errors_of(cells) == ['NotImplementedError: Write `toy_loss`: the mean "loss" of pairs']
             assert_quiet(page)
 
-            # the learner solves it, by typing into the cell, and saves
+            # a wrong answer: the verdict offers a hint, by keyboard too
             page.get_by_text("raise NotImplementedError").first.dblclick()
             solution = (root / "solutions" / "01_toy.py").read_text(encoding="utf-8")
             body = "def toy_loss" + solution.split("def toy_loss", 1)[1].split("# %%", 1)[0]
-            page.evaluate(
-                """source => { const cell = jupyterapp.shell.currentWidget.content.widgets
-                    .find(cell => cell.model.sharedModel.getSource().startsWith('def toy_loss'));
-                    cell.model.sharedModel.setSource(source); }""",
-                body,
-            )
+            write_function(page, "toy_loss", body.replace("pos - neg\n", "neg - pos\n"))
+            assert errors_of(run_all(page)) == []
+            page.get_by_text("Your answers are those of: the pair the wrong way round.").wait_for()
+            first = page.get_by_role("button", name="Show hint 1 of 3").first
+            first.focus()
+            first.press("Enter")
+            page.get_by_text("First nudge.").wait_for()
+
+            # the learner solves it, by typing into the cell, and saves
+            write_function(page, "toy_loss", body)
             page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
             assert "margin_of_pairs" in (mine / "01_toy.py").read_text(encoding="utf-8")
             assert "margin_of_pairs" in (mine / "01_toy.ipynb").read_text(encoding="utf-8")
@@ -82,7 +96,7 @@ def test_a_lesson_in_the_browser(tmp_path):
             cells = run_all(page)
             assert errors_of(cells) == []
             verdict = next(cell for cell in cells if cell["source"] == 'check("toy_loss")')
-            assert "Passed: toy_loss (all 3 cases pass)" in verdict["outputs"][0]["data"]["text/html"]
+            assert "Passed: toy_loss (all 6 cases pass)" in verdict["outputs"][0]["data"]["text/html"]
 
             figure = page.locator(".js-plotly-plot").first
             figure.wait_for()
@@ -90,8 +104,11 @@ def test_a_lesson_in_the_browser(tmp_path):
             move_slider(page, "Power", "ArrowRight")
             assert '"y":[0,1,8]' in wait_for_change(page, figure, before).replace(" ", "")
 
-            page.get_by_role("button", name="Show hint 1 of 3").click()
-            page.get_by_text("First nudge.").wait_for()
+            for number in (2, 3):
+                page.get_by_role("button", name=f"Show hint {number} of 3").click()
+            page.get_by_text("Third nudge.").wait_for()
+            page.get_by_role("button", name="Show the worked solution").click()
+            page.locator("pre", has_text="margin_of_pairs = pos - neg").last.wait_for()
             page.get_by_role("radio", name="4").check()
             page.get_by_role("button", name="Commit my prediction").click()
             page.get_by_text("You predicted").first.wait_for()

@@ -589,7 +589,8 @@ def test_quiz_explains_each_choice_and_notes_the_first(learner):
 def test_hints_come_one_by_one_and_stay(learner):
     for _ in range(2):
         hints.hint("toy_loss")
-        button, worked, shown = learner[-1].children
+        row, shown = learner[-1].children
+        button, worked = row.children
         if not button.disabled:
             for number in (1, 2, 3):
                 assert worked.layout.display == "none"

@@ -39,7 +39,9 @@ class Checked(Verdict):
 
         if not widgets_work():
             # IPython's terminal, or a notebook without ipywidgets: `display` picks the text or the markup
-            display({"text/plain": str(self), "text/html": self._repr_html_()}, raw=True)
+            offer = self.help.offer() if self.help is not None else ""
+            spelled_out = dataclasses.replace(self, notes=(*self.notes, offer), help=None)
+            display({"text/plain": str(self), "text/html": spelled_out._repr_html_()}, raw=True)
             return
         display({"text/plain": repr(self), "text/html": self._repr_html_()}, raw=True)
         if self.help is not None and self.status != "blank":

@@ -28,7 +28,7 @@ _CODE = (
 )
 _BOX = (
     "background:#eaf1f8;color:#1a1a1a;border-left:6px solid #1d4e89;border-radius:4px;padding:.5em .9em;margin:.3em 0;"
-    "max-width:60em;line-height:1.4"
+    "max-width:60em;line-height:1.4;font-size:var(--jp-content-font-size1,14px)"
 )
 
 
@@ -199,13 +199,13 @@ class HelpPanel:
 
         self.help, self._earlier = help, earlier
         self._from, self._upto, self._worked = help.given, help.given, False
-        place = widgets.Layout(width="auto", align_self="flex-start")
-        self.more = widgets.Button(layout=place, icon="lightbulb-o")
-        self.worked = widgets.Button(description="Show the worked solution", icon="eye", layout=place)
+        # a layout each: one that is shared would hide both buttons at once
+        self.more = widgets.Button(layout=widgets.Layout(width="auto"), icon="lightbulb-o")
+        self.worked = widgets.Button(layout=widgets.Layout(width="auto"), icon="eye")
         self.shown = widgets.HTML()
         self.more.on_click(self._more)
         self.worked.on_click(self._solution)
-        self.box = widgets.VBox([self.more, self.worked, self.shown])
+        self.box = widgets.VBox([widgets.HBox([self.more, self.worked]), self.shown])
         _panels.add(self)
         self.box._panel = self  # lives as long as its widgets
         self.refresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -119,12 +120,12 @@ class Verdict:
     def _repr_html_(self) -> str:
         ink, tint = _COLOURS[self.status]
         rows = "".join(_item(row) for row in self.rows())
-        advice = f"<p style='margin:.4em 0 0'><b>{html.escape(self.advice)}</b></p>" if self.advice else ""
-        advice += "".join(f"<p style='margin:.4em 0 0'>{html.escape(text)}</p>" for text in self.notes if text)
+        advice = f"<p style='margin:.4em 0'><b>{_marked_up(self.advice)}</b></p>" if self.advice else ""
+        notes = "".join(f"<p style='margin:.4em 0 0'>{_marked_up(text)}</p>" for text in self.notes if text)
         listed = f"<ul style='margin:.3em 0 0;padding-left:1.4em'>{rows}</ul>" if rows else ""
         return (
             f"<div role='status' style='border-left:6px solid {ink};background:{tint};color:#1a1a1a;padding:.6em .9em;"
-            f"border-radius:4px;max-width:60em'><b style='color:{ink}'>{html.escape(self.headline)}</b>{listed}{advice}</div>"
+            f"border-radius:4px;max-width:60em'><b style='color:{ink}'>{html.escape(self.headline)}</b>{advice}{listed}{notes}</div>"
         )
 
     def rows(self) -> list[Row]:
@@ -165,11 +166,20 @@ class Row:
 
 def _item(row: Row) -> str:
     """A row as an item of a list; names it only counts can be unfolded."""
-    text = f"<b>{_WORDS[row.word][1]}</b>: {html.escape(row.text)}"
-    if row.names:
-        listed = "".join(f"<li>{html.escape(name)}</li>" for name in row.names)
-        text = f"<details><summary style='cursor:pointer'>{text}</summary><ul style='margin:0'>{listed}</ul></details>"
-    return f"<li style='margin:.2em 0'>{text}</li>"
+    text = f"<b>{_WORDS[row.word][1]}</b>: {_marked_up(row.text)}"
+    if not row.names:
+        return f"<li style='margin:.2em 0'>{text}</li>"
+    listed = "".join(f"<li>{html.escape(name)}</li>" for name in row.names)
+    # the triangle stands in place of the bullet
+    return (
+        f"<li style='margin:.2em 0 .2em -1em;list-style:none'><details><summary style='cursor:pointer'>{text}</summary>"
+        f"<ul style='margin:0;padding-left:2.2em'>{listed}</ul></details></li>"
+    )
+
+
+def _marked_up(text: str) -> str:
+    """Escaped text with its `code` in a code font, in the verdict's own colours whatever the theme."""
+    return re.sub(r"`([^`]+)`", r"<code style='background:none;color:inherit;padding:0'>\1</code>", html.escape(text))
 
 
 def _after(message: str) -> str:
