@@ -121,7 +121,7 @@ def read_result(path: Path) -> StudentResult:
     """
     try:
         return result_from(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError("not the result of a student", where=str(path), found=f"{type(error).__name__}: {error}") from error
 
 
