@@ -25,13 +25,13 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )
     bundle.set_defaults(run=_bundle)
     for parser in (assign, bundle):
-        parser.add_argument("--root", type=Path, metavar="DIR", help="the course's folder (default: found from here)")
+        parser.add_argument("--course", type=Path, metavar="DIR", help="the course's folder (default: found from here)")
 
 
 def _assign(args: argparse.Namespace) -> int:
     from mmrec_teach.classroom.assign import assign
 
-    done = assign(args.lessons, args.out, again=args.again, root=args.root)
+    done = assign(args.lessons, args.out, again=args.again, root=args.course)
     lessons = ", ".join(plan.lesson for plan in done.plans)
     points = sum(plan.points for plan in done.plans)
     print(f"{done.folder}: {lessons}; {points:g} points; {len(done.files)} files, {done.size / 1e6:.1f} MB.")
@@ -42,7 +42,7 @@ def _assign(args: argparse.Namespace) -> int:
 def _bundle(args: argparse.Namespace) -> int:
     from mmrec_teach.classroom.bundle import write_bundle
 
-    plan = write_bundle(args.lesson, args.out, salt=args.salt, root=args.root)
+    plan = write_bundle(args.lesson, args.out, salt=args.salt, root=args.course)
     print(
         f"{args.out}: the autograder of {plan.lesson}, {plan.points:g} points. Upload it in Gradescope under Configure Autograder."
     )

@@ -33,7 +33,7 @@ In ``grading/exercises/lesson_NN.py``:
 
     @hinge_loss.hidden                                  # fixed cases kept out of a teacher's hand-out: edges, traps
     def _():
-        yield Case("a batch of one", pos=np.array([-3.0]), neg=np.array([1.0]))
+        yield Case("a margin of exactly one", pos=np.array([2.0]), neg=np.array([1.0]))
 
 Examples are what a learner may see whole; a hand-out to a class contains them alone. The names of random cases must not depend
 on the draw. Draw them so that every misconception is refused by some case whatever the draw.
