@@ -396,6 +396,10 @@ def test_nothing_of_anyones_is_overwritten(tmp_path, monkeypatch):
     for again in (False, True):
         with pytest.raises(InputError, match="the folder is not empty"):
             assign(["01"], other, again=again, root=ROOT)
+    monkeypatch.chdir(other)
+    with pytest.raises(InputError, match="you are in it"):
+        assign(["01"], Path(), root=ROOT)
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(InputError, match="a folder of its own"):
         assign(["01"], tmp_path / "file", root=ROOT)

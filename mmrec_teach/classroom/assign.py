@@ -170,6 +170,8 @@ def _refuse_if_in_use(out: Path, again: bool) -> None:
         return
     if not out.is_dir() or out.is_symlink():
         raise InputError("the hand-out needs a folder of its own", where=str(out), found="a file or a link", fix="Name another")
+    if Path.cwd().is_relative_to(out.resolve()):
+        raise InputError("the hand-out replaces its folder, and you are in it", where=str(out), fix="Name another folder")
     if not any(out.iterdir()):
         return
     try:
