@@ -326,10 +326,10 @@ def test_an_item_without_a_modality_takes_no_part_in_its_terms(tiny):
 
 
 def test_any_number_and_names_of_modalities(tiny):
-    tables = dict.fromkeys(("audio", "keys", "text.v2"), tiny.features["text"])
+    tables = dict.fromkeys(("audio", "keys", "text.v2", "final"), tiny.features["text"])
     data = tiny.with_features(tables)
     model = BM3(data, dim=4)
-    assert {"item/audio", "item/keys", "item/text.v2"} < set(model.views())
+    assert {"item/audio", "item/keys", "item/text.v2", "item/modality-final"} < set(model.views())
     assert BM3(data, dim=4, modalities="audio").modality.names == ("audio",)
     model.losses(batch_of(data))
 

@@ -142,12 +142,11 @@ class BM3(Recommender):
 
     def views(self) -> dict[str, Tensor]:
         online, final = self.propagate(), self.predicted()
-        content = {name: self.modality(name) for name in self.modality.names}
-        share = self.modality.shares()
+        content, share = self.modality.views(), self.modality.shares()
         return {
             "user/id": self.user_id.weight,
             "item/id": self.item_id.weight,
-            **{f"item/{name}": h for name, h in content.items()},
+            **content,
             "item/content": sum(share[:, m, None] * h for m, h in enumerate(content.values())),
             "user/online": online[0],
             "item/online": online[1],

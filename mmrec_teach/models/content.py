@@ -166,6 +166,11 @@ class Projections(nn.Module):
         present = self.present(name, items)
         return h if present is None else h * present[:, None]
 
+    def views(self) -> dict[str, Tensor]:
+        """Return ``item/NAME`` -> h_m of all items; a modality with the name of another view is called ``item/modality-NAME``."""
+        taken = ("id", "content", "final", "online", "target")
+        return {f"item/modality-{name}" if name in taken else f"item/{name}": self(name) for name in self.names}
+
 
 def _shared(table: np.ndarray) -> Tensor:
     """Return a read-only table as a tensor on the same memory."""

@@ -184,7 +184,7 @@ class FREEDOM(Recommender):
         return {
             "user/id": self.user_id.weight,
             "item/id": self.item_id.weight,
-            **{f"item/{name}": self.modality(name) for name in self.modality.names},
+            **self.modality.views(),
             "item/content": self.neighbours(),
             "user/final": users,
             "item/final": items,

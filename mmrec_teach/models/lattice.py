@@ -243,7 +243,7 @@ class LATTICE(Recommender):
         return {
             "user/id": self.user_id.weight,
             "item/id": self.item_id.weight,
-            **{f"item/{name}": self.modality(name) for name in self.modality.names},
+            **self.modality.views(),
             "item/content": self.mined(),
             "user/final": users,
             "item/final": items,

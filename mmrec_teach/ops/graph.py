@@ -193,7 +193,7 @@ def nearest(
     inverse = x.norm(dim=1).clamp_min(1e-12).reciprocal()
     kept = present.nonzero()[:, 0]
     found, cosines = [], []
-    for ids in kept.split(block):
+    for ids in kept.split(max(1, min(block, 2**24 // n))):
         similarity = x[ids] @ x.T
         similarity.mul_(inverse).mul_(inverse[ids, None])
         similarity[:, ~present] = -torch.inf
@@ -231,7 +231,7 @@ def knn_graph(
             kNN is not mutual), ``"row"`` D_r^{-1} S, ``"none"`` S.
         include_self: whether an item may be its own neighbour.
         missing: (I,) bool; such items get an empty row and are nobody's neighbour.
-        block: rows compared at once.
+        block: rows compared at once, fewer where I is large (64 MB of float32 similarities at most).
 
     Returns:
         (I, I) sparse CSR on the features' device.
