@@ -81,3 +81,13 @@ def bazaar() -> Dataset:
     from mmrec_teach.data import load
 
     return load("bazaar")
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+    """The process for students' code, behind the strongest wall that works here; one for all tests that need no other."""
+    from mmrec_teach.grading.sandbox import Sandbox
+
+    with Sandbox() as box:
+        box.start()
+        yield box

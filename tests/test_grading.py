@@ -20,10 +20,11 @@ from mmrec_teach.errors import OptionError
 from mmrec_teach.grading import exercise as exercise_module
 from mmrec_teach.grading import record
 from mmrec_teach.grading.arrays import describe, for_learner, for_oracle, same_inputs
-from mmrec_teach.grading.engine import check, compare, grade
-from mmrec_teach.grading.exercise import Case, Exercise, Fresh, expect, find_exercise, load_exercises
 from mmrec_teach.grading.child.patience import OutOfTimeError, time_limit
+from mmrec_teach.grading.engine import broken, check, compare, grade, seed_of
+from mmrec_teach.grading.exercise import GRADIENT, INPUTS, STEADY, Case, Exercise, Fresh, expect, find_exercise
 from mmrec_teach.grading.verdict import CaseResult, Verdict
+from mmrec_teach.ops import losses
 from tests.toy_course import ROOT, toy_loss
 
 logsigmoid = torch.nn.functional.logsigmoid
@@ -52,8 +53,8 @@ def make(monkeypatch):
 def test_a_right_function_passes():
     verdict = grade(toy_loss, lambda pos, neg: -logsigmoid(pos - neg).mean())
     assert verdict
-    assert (verdict.status, verdict.passed, verdict.total) == ("passed", 3, 3)
-    assert str(verdict).splitlines()[0] == "✓ Passed: toy_loss (all 3 cases pass)"
+    assert (verdict.status, verdict.passed, verdict.total, verdict.credit) == ("passed", 6, 6, 1.0)
+    assert str(verdict).splitlines()[0] == "✓ Passed: toy_loss (all 6 cases pass)"
 
 
 def inplace(pos, neg):
@@ -91,7 +92,7 @@ MISTAKES = {
         "gradient",
         "its gradient with respect to `pos` is not",
     ),
-    "in place": (inplace, "mutation", "changes an input in place; work on a copy (line 2: `pos.sub_(neg)`)"),
+    "in place": (inplace, "gradient", "changes an input in place; work on a copy (line 2: `pos.sub_(neg)`)"),
     "raises": (raises, "exception", "at your line 3: `return margin @ torch.zeros(99)`"),
     "one argument": (lambda pos: pos, "exception", "do the arguments in your `def` line still have their places?"),
     "nan": (lambda pos, neg: (pos - neg).mean() * float("nan"), "value", "There are NaNs"),
@@ -103,8 +104,9 @@ def test_each_kind_of_mistake_is_named(name):
     function, kind, said = MISTAKES[name]
     verdict = grade(toy_loss, function)
     assert not verdict
-    assert verdict.cases[0].kind == kind
-    assert said in verdict.cases[0].message
+    first = next(result for result in verdict.cases if not result.passed)
+    assert first.kind == kind
+    assert said in first.message
 
 
 def test_a_misconception_is_recognised_by_its_answers():
@@ -116,8 +118,9 @@ def test_a_misconception_is_recognised_by_its_answers():
 
 def test_a_rule_can_fail_alone():
     verdict = grade(toy_loss, lambda pos, neg: -torch.log(torch.sigmoid(pos - neg)).mean())
-    assert [case.passed for case in verdict.cases] == [True, True, False]
-    assert "use logsigmoid" in verdict.cases[2].message
+    assert [case.passed for case in verdict.cases] == [True] * 5 + [False]
+    assert "use logsigmoid" in verdict.cases[5].message
+    assert verdict.advice == "Your function fails where this one does: the logarithm of a sigmoid that has become zero."
 
 
 def test_a_stub_is_not_a_failure():
@@ -140,14 +143,14 @@ def test_a_stub_behind_a_rule_is_not_a_failure_either(make):
 
     assert grade(made, toy).status == "blank"
     assert grade(made, lambda x: 1).status == "passed"
-    assert grade(made, lambda x: -1).cases[0] == CaseResult("never returns a positive", False, "rule", "it does")
+    assert grade(made, lambda x: -1).cases[0] == CaseResult("never returns a positive", False, "rule", "it does", group="rules")
 
 
 def test_a_rule_that_stumbles_over_a_wrong_answer_tells_no_traceback():
     namespace: dict = {}
     exec(compile("def toy_loss(pos, neg):\n    return 'zero'", "<cell>", "exec"), namespace)
     verdict = grade(toy_loss, namespace["toy_loss"])
-    assert verdict.cases[2].message == "cannot be tried before the cases above pass."
+    assert verdict.cases[5].message == "cannot be tried before the cases above pass."
 
 
 def test_check_finds_the_function_where_it_is_called(capsys):
@@ -188,7 +191,7 @@ def test_attempts_are_noted_once_passed_stays_passed(tmp_path, monkeypatch):
     for function in (blank, lambda pos, neg: pos, lambda pos, neg: -logsigmoid(pos - neg).mean(), lambda pos, neg: pos):
         check("toy_loss", function)
     entry = json.loads((tmp_path / "p.json").read_text(encoding="utf-8"))["exercises"]["toy_loss"]
-    assert (entry["passed"], entry["attempts"], entry["last"]) == (True, 3, "1 of 3")
+    assert (entry["passed"], entry["attempts"], entry["last"]) == (True, 3, "1 of 6")
     assert entry["first_passed"] is not None
     assert record.current_record().path == tmp_path / "p.json"
 
@@ -241,8 +244,8 @@ def test_a_mutated_numpy_input_is_noticed(make):
         return x
 
     verdict = grade(made, toy)
-    assert verdict.cases[0].kind == "mutation"
-    assert "`x`" in verdict.cases[0].message
+    assert [(case.name, case.kind) for case in verdict.cases if not case.passed] == [(INPUTS, "mutation")]
+    assert "`x`" in verdict.cases[1].message
     assert grade(made, np.sort)
 
 
@@ -337,32 +340,8 @@ def test_check_in_a_real_kernel(tmp_path):
     assert list(tmp_path.iterdir()) == [], "nothing is written outside a learner's copy"
 
 
-# --- the exercises of the course -----------------------------------------------------------------------------------
-
-EXERCISES = sorted(name for name, found in load_exercises().items() if found.lesson.isdigit())
-
-
 def test_exercises_are_found_by_name():
     assert find_exercise("toy_loss") is toy_loss
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_an_exercise_has_cases_and_refuses_its_wrong_solutions(name):
-    found = find_exercise(name)
-    assert found.all_cases() or found.rules
-    assert len({case.name for case in found.all_cases()} | set(found.rules)) == len(found.all_cases()) + len(found.rules)
-    assert len(found.wrongs) >= 2, "at least two misconceptions"
-    for misconception, wrong in found.wrongs.items():
-        verdict = grade(found, wrong)
-        assert not verdict, f"accepts: {misconception}"
-        assert verdict.status != "blank", misconception
-
-
-@pytest.mark.parametrize("name", EXERCISES)
-def test_the_cases_of_an_exercise_are_the_same_each_time(name):
-    found = find_exercise(name)
-    for one, other in zip(found.all_cases(), found.all_cases(), strict=True):
-        assert compare(found.answer(one), found.answer(other), 0.0) is None
 
 
 # -- a loop without end -----------------------------------------------------------------------------------------------------
@@ -376,12 +355,25 @@ def test_a_loop_without_end_is_stopped_and_told(make, monkeypatch):
             with contextlib.suppress(Exception):  # a learner's own net must not catch the bell
                 x = x + 1
 
-    exercise = make(cases=[Case("one", x=1.0), Case("two", x=2.0)], oracle=lambda x: x)
-    exercise.rule("never reached")(lambda function: function(3.0))
+    exercise = make(cases=[Case("one", x=1.0), Case("two", x=2.0), Case("three", x=3.0)], oracle=lambda x: x)
+    exercise.rule("never reached")(lambda function: function(4.0))
     verdict = grade(exercise, waits_for_ever)
-    assert verdict.status == "failed"
-    assert len(calls) == 1, "the next case would wait as long"
+    assert (verdict.status, verdict.credit) == ("failed", 0.0)
+    assert len(calls) == 2, "twice may be bad luck; then nothing more is tried"
+    assert [case.kind for case in verdict.cases] == ["timeout", "timeout", *["untried"] * 4]
     assert "not done after 0.2 seconds" in str(verdict)
+
+
+def test_one_lost_call_costs_its_own_case_alone(make, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.grading.child.patience.SECONDS", 0.2)
+
+    def waits_once(x):
+        while x == 1:
+            pass
+        return x
+
+    exercise = make(cases=[Case("one", x=1.0), Case("two", x=2.0), Case("three", x=3.0)], oracle=lambda x: x)
+    assert [case.kind for case in grade(exercise, waits_once).cases] == ["timeout", "", "", "", ""]
 
 
 def test_a_rule_has_a_limit_too(make, monkeypatch):
@@ -401,8 +393,8 @@ def test_the_limit_leaves_other_timers_running():
     handler = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))
     before = signal.setitimer(signal.ITIMER_REAL, 1000)
     try:
-        with time_limit(500):
-            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 500
+        with time_limit(100):
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 300
         assert 500 < signal.getitimer(signal.ITIMER_REAL)[0] <= 1000
         with pytest.raises(OutOfTimeError), time_limit(0.05):
             time.sleep(20)
@@ -421,3 +413,240 @@ def test_without_a_main_thread_there_is_no_limit():
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(limited).result() == sum(range(100_000))
+
+
+# -- credit by groups --------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def doubled(make):
+    """Twice the input: an example, a random case, a hidden one, a gradient, a rule, and a rule that decides."""
+    made = make("doubled", [Case("one", x=np.array([1.0]))], lambda x: 2 * x, gradient=("x",))
+    made.random(lambda rng: [Case("three at random", x=rng.normal(size=3) + 5)])
+    made.hidden(lambda: [Case("none at all", x=np.zeros(0)), Case("below zero", x=np.array([-3.0]))])
+
+    @made.rule("keeps a large number finite")
+    def _(function):
+        expect(bool(torch.isfinite(function(torch.tensor([1e30]))).all()), "it is not finite")
+
+    @made.rule("zero stays zero", core=True)
+    def _(function):
+        expect(function(torch.zeros(1)).tolist() == [0], "it is not zero")
+
+    return made
+
+
+def doubled_in_place(x):
+    x *= 2
+    return x * 1
+
+
+seen: list = []
+
+
+def answers_once(x):
+    seen.append(x)
+    return 2 * x if sum(torch.equal(x, other) for other in seen) == 1 else 3 * x
+
+
+EARNED = {
+    "right": (lambda x: 2 * x, 1.0, ""),
+    "wrong": (lambda x: 3 * x, 0.0, "value"),
+    "the example's answer by heart": (lambda x: torch.tensor([2.0], requires_grad=True), 0.0, "shape"),
+    "wrong where hidden cases look": (lambda x: 2 * x.abs(), 0.875, "value"),
+    "gradient lost": (lambda x: (2 * x).detach(), 0.875, "gradient"),
+    "in place": (doubled_in_place, 0.75, "gradient mutation"),
+    "a rule broken": (lambda x: 2 * (x.exp().log()), 0.875, "rule"),
+    "a deciding rule broken": (lambda x: 2 * x + (len(x) == 1) * (x == 0), 0.0, "rule"),
+    "not the same twice": (answers_once, 0.0, "value"),
+    "the package's own answer": (lambda x: losses.bpr(x, -x) * 0 + 2 * x, 0.0, "borrowed"),
+    "nothing but noise": (lambda x: torch.rand_like(x), 0.0, "value"),
+    "an exception": (lambda x: 1 / 0, 0.0, "exception"),
+}
+
+
+@pytest.mark.parametrize("name", EARNED)
+def test_credit_goes_by_groups(name, doubled):
+    function, credit, kinds = EARNED[name]
+    seen.clear()
+    verdict = grade(doubled, function, seed=5)
+    assert verdict.credit == credit, str(verdict)
+    assert set(kinds.split()) <= {case.kind for case in verdict.cases}
+
+
+def test_without_other_groups_the_core_pays_everything(make):
+    made = make()
+    made.rule("one", core=True)(lambda function: expect(function() == 1, "it is not"))
+    assert grade(made, lambda: 1).credit == 1.0
+    assert grade(made, lambda: 2).credit == 0.0
+
+
+def test_the_names_of_results_are_known_beforehand(doubled):
+    names = [(case.name, case.group) for case in grade(doubled, lambda x: 2 * x).cases]
+    assert names == doubled.result_names()
+    assert names == [(case.name, case.group) for case in grade(doubled, lambda x: 1 / 0).cases]
+    assert names == [
+        ("one", "examples"),
+        ("three at random", "random"),
+        ("none at all", "hidden"),
+        ("below zero", "hidden"),
+        (GRADIENT, "gradient"),
+        (INPUTS, "inputs"),
+        (STEADY, "steady"),
+        ("keeps a large number finite", "rules"),
+        ("zero stays zero", "core"),
+    ]
+
+
+# -- random cases ------------------------------------------------------------------------------------------------------------
+def test_the_draw_follows_from_what_was_handed_in(doubled):
+    def drawn(seed):
+        return [case.inputs["x"].tolist() for case in doubled.all_cases(seed) if case.group == "random"]
+
+    text = "def doubled(x):\n    return 2 * x\n"
+    seed = seed_of("doubled", text)
+    assert seed == seed_of("doubled", "\n" + text.replace("\n", "  \n")), "spaces at the end of a line are not another text"
+    others = [seed_of("doubled", text.replace("2", "3")), seed_of("tripled", text), seed_of("doubled", text, salt=1)]
+    assert len({seed, *others}) == 4
+    assert drawn(seed) == drawn(seed)
+    assert all(drawn(seed) != drawn(other) for other in others)
+
+
+def test_a_verdict_uses_the_draw_of_the_functions_text(doubled):
+    met = []
+
+    def doubled_and_noted(x):
+        met.append(x.tolist())
+        return 2 * x
+
+    grade(doubled, doubled_and_noted)
+    first = list(met)
+    met.clear()
+    grade(doubled, doubled_and_noted)
+    assert met == first
+    met.clear()
+    grade(doubled, doubled_and_noted, seed=1)
+    assert met != first
+
+
+# -- misconceptions by what fails ----------------------------------------------------------------------------------------------
+def test_a_misconception_is_recognised_by_the_rules_it_breaks(make):
+    made = make()
+    for number in (1, 2, 3):
+        made.rule(f"holds for {number}")(lambda function, number=number: expect(function(number), "it does not"))
+    made.wrong("blind to 1")(lambda x: x != 1)
+    made.wrong("blind to 2")(lambda x: x != 2)
+    made.wrong("blind to 2, too")(lambda x: x > 2 or x < 2)
+    assert grade(made, lambda x: x > 1).advice == "Your function fails where this one does: blind to 1."
+    assert grade(made, lambda x: x in (1, 3)).advice == "", "two wrong solutions fail there: neither is named"
+    assert grade(made, lambda x: x == 3).advice == "", "no wrong solution fails in both places"
+    assert broken(made, "blind to 1") == {"holds for 1"}
+
+
+def test_lost_gradients_and_changed_inputs_are_recognised_too(doubled):
+    doubled.wrong("the gradient cut off")(lambda x: (2 * x).detach())
+    doubled.wrong("the input overwritten")(doubled_in_place)
+    assert "fails where this one does: the gradient cut off" in grade(doubled, lambda x: 2 * x.detach()).advice
+    assert "fails where this one does: the input overwritten" in grade(doubled, lambda x: x.mul_(2) + 0).advice
+
+
+def test_an_answer_of_another_shape_is_recognised(doubled):
+    doubled.wrong("summed up")(lambda x: (2 * x).sum())
+    assert grade(doubled, lambda x: x.sum() * 2).advice == "Your answers are those of: summed up."
+
+
+def test_an_answer_that_depends_on_nothing_needs_no_gradient(make):
+    made = make(cases=[Case("none", x=np.zeros(0)), Case("two", x=np.ones(2))], oracle=np.sum, gradient=("x",))
+    assert grade(made, lambda x: sum(x, start=torch.tensor(0.0)))
+    assert grade(made, lambda x: torch.tensor(float(x.sum()))).credit < 1
+
+
+# -- answers that lie ----------------------------------------------------------------------------------------------------------
+class LyingFloat(float):
+    def __float__(self):
+        return 2.0
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = float.__hash__
+
+
+class LyingArray(np.ndarray):
+    def __eq__(self, other):
+        return np.ones(self.shape, bool)
+
+    def astype(self, *args, **kwargs):
+        return np.full(self.shape, 2.0)
+
+
+class LyingTensor(torch.Tensor):
+    def detach(self):
+        return torch.full(self.shape, 2.0)
+
+
+class Liar:
+    shape, dtype, ndim = (), np.dtype(float), 0
+
+    def __array__(self, *args, **kwargs):
+        return np.array(2.0)
+
+    def __eq__(self, other):
+        return True
+
+    def __float__(self):
+        return 2.0
+
+    __hash__ = object.__hash__
+
+
+class LyingList(list):
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+class LyingStr(str):
+    def __eq__(self, other):
+        return True
+
+    __hash__ = str.__hash__
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        (LyingFloat(9), 2.0),
+        (np.array([9.0]).view(LyingArray), np.array([2.0])),
+        (torch.full((1,), 9.0).as_subclass(LyingTensor), np.array([2.0])),
+        (Liar(), 2.0),
+        (Liar(), {1, 2}),
+        (Liar(), "two"),
+        (LyingStr("three"), "two"),
+        (LyingList([9]), [2]),
+        ([Liar()], [2]),
+        ({"a": Liar()}, {"a": 2.0}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_an_answer_claims_of_itself_is_not_asked(answer, expected, make):
+    made = make(cases=[Case("one", x=1.0)], oracle=lambda x: expected)
+    verdict = grade(made, lambda x: answer)
+    assert verdict.credit == 0.0
+    assert verdict.cases[0].kind in ("type", "value"), verdict.cases[0]
+    assert grade(made, lambda x: expected).credit == 1.0
+
+
+def test_a_learners_own_attribute_does_not_lift_the_guard(doubled):
+    def endless(x):
+        return losses.bpr(x, -x)
+
+    endless.remote = True
+    assert grade(doubled, endless).cases[0].kind == "borrowed"
+
+
+def test_borrowing_is_told_with_its_name():
+    def toy(pos, neg):
+        return losses.bpr(pos, neg)
+
+    first = grade(toy_loss, toy).cases[0]
+    assert (first.kind, "`bpr`" in first.message) == ("borrowed", True)

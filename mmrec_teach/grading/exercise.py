@@ -23,7 +23,7 @@ In ``grading/exercises/lesson_NN.py``:
         loss = hinge_loss(torch.tensor([200.0]), torch.tensor([-200.0]))
         expect(bool(loss >= 0), "with a margin of 400 the loss is below zero; it should stop at zero")
 
-    @hinge_loss.wrong("the margin with its sign reversed")                  # at least four: one per misconception; each must be refused
+    @hinge_loss.wrong("the margin with its sign reversed")                  # at least five: one per misconception; each must be refused
     def _(pos, neg):
         return torch.relu(1 - (neg - pos)).mean()
 
@@ -51,7 +51,7 @@ An input that must be made anew for each call (a random generator) is given as `
 exercise without an oracle (sampling, say) consists of rules alone. A rule gets the learner's function, and complains with
 ``expect(condition, "what is wrong, in words a learner understands")``; any exception the learner's code raises in it is
 reported with its line. Rules run on the grader's side, the function perhaps in another process: call it with tensors, arrays and
-numbers by position, look at its answer, and measure what it costs with `mmrec_teach.grading.watch.Effort`.
+numbers by position, look at its answer, and measure what it costs with `mmrec_teach.grading.watch.Effort` and `ask_large`.
 
 Credit goes by groups, each paid whole or not at all. The core (examples, random cases, same answer twice, and rules marked
 ``core=True``) pays `CORE_SHARE`; hidden cases, the gradient, inputs left alone, and the rules share the rest equally, and are paid only

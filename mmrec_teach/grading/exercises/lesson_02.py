@@ -210,6 +210,7 @@ def _():
 @content_score.random
 def _(rng):
     yield _pairs("a batch at random", rng, int(rng.integers(6, 9)), 3, 5)
+    yield _pairs("a pair at random", rng, 1, 2, 3)
 
 
 @content_score.hidden
@@ -223,7 +224,6 @@ def _():
         beta=rng.normal(size=4),
     )
     yield _pairs("as many pairs as dimensions, and E as wide as f", rng, 4, 4, 4)
-    yield _pairs("a batch of one", rng, 1, 2, 3)
 
 
 @content_score.oracle

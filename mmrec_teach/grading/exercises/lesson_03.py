@@ -356,8 +356,8 @@ def _():
 
 @layer_mean.random
 def _(rng):
-    graph = _graph(rng, 6, 5, 14)
-    yield Case("eleven nodes, a few layers", adjacency=graph, h0=rng.normal(size=(11, 3)), n_layers=int(rng.integers(2, 5)))
+    graph = _graph(rng, 4, 3, 8)
+    yield Case("seven nodes, a few layers", adjacency=graph, h0=rng.normal(size=(7, 2)), n_layers=int(rng.integers(2, 5)))
 
 
 @layer_mean.hidden
