@@ -72,7 +72,7 @@ HONEST = {
     "a decorator": (IMPORT + "import functools", "def loud(f):\n    @functools.wraps(f)\n    def inner(*a, **k):\n        print(a)\n        return f(*a, **k)\n    return inner", "@loud\n" + RIGHT),
     "a cache": (IMPORT + "import functools", "@functools.lru_cache\ndef one():\n    return 1.0", RIGHT.replace(".mean()", ".mean() * one()")),
     "a partial": (IMPORT + "from functools import partial", "def loss(scale, pos, neg):\n    return scale * torch.nn.functional.softplus(neg - pos).mean()", "bpr_loss = partial(loss, 1.0)"),
-    "from … import *": ("from math import *\nfrom torch import *\nfrom torch.nn.functional import *", "def bpr_loss(pos, neg):\n    return softplus(neg - pos).mean() * cos(0)"),
+    "from … import *": ("from math import *\nfrom torch import *\nfrom torch.nn.functional import *", "def bpr_loss(pos, neg):\n    return softplus(neg - pos).mean() * factorial(1)"),
     "inside if": (IMPORT + "if torch.cuda.is_available():\n    bpr_loss = None\nelse:\n    " + RIGHT.replace("\n", "\n    "),),
     "inside try": ("try:\n    import torch\n    import not_installed\nexcept ImportError:\n    pass\ntry:\n    " + RIGHT.replace("\n", "\n    ") + "\nfinally:\n    pass",),
     "inside with": (IMPORT + "import contextlib\nwith contextlib.suppress(ValueError):\n    " + RIGHT.replace("\n", "\n    "),),
@@ -246,7 +246,7 @@ def test_odd_cells_of_a_notebook(tmp_path):
     cells = [5, None, {}, {"cell_type": "markdown", "source": "def f(): pass"}, {"cell_type": "code"}, {"cell_type": "code", "source": 7},
              {"cell_type": "code", "source": ["a = 1\n", 5, "b = 2"]}, {"cell_type": "code", "source": "c = '\ud800'"}]  # fmt: skip
     found = read(tmp_path, json.dumps({"cells": cells}).encode())
-    assert found.cells == ("", "", "a = 1\nb = 2", "c = '\ud800'")
+    assert found.cells == ("", "", "a = 1\nb = 2", "c = '?'")
     assert len(found.digest) == 16
     assert not Pile(list(found.cells)).broken
 

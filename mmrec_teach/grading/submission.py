@@ -32,7 +32,7 @@ _ODD_ENCODINGS = (
     "undefined",
     "unicode_escape",
     "raw_unicode_escape",
-    "utf-7",
+    "utf_7",
 )  # none that an editor writes
 _PERCENT = re.compile(r"^# %%(?P<rest>.*)$", re.MULTILINE)
 
@@ -211,7 +211,7 @@ def _decoded(content: bytes) -> tuple[str, tuple[str, ...]]:
         pass
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
-        if encoding not in ("utf-8", "utf-8-sig") and codecs.lookup(encoding).name not in _ODD_ENCODINGS:
+        if encoding not in ("utf-8", "utf-8-sig") and codecs.lookup(encoding).name.replace("-", "_") not in _ODD_ENCODINGS:
             return content.decode(encoding), (f"The file is in {encoding}, not in UTF-8.",)
     except (SyntaxError, ValueError, LookupError):
         pass
@@ -240,7 +240,8 @@ def _notebook_cells(text: str) -> list[str]:
         source = cell.get("source", cell.get("input", ""))
         if isinstance(source, list):
             source = "".join(part for part in source if isinstance(part, str))
-        out.append(source if isinstance(source, str) else "")
+        # JSON may hold half of a surrogate pair, which no file and no parser takes
+        out.append(source.encode("utf-8", "replace").decode() if isinstance(source, str) else "")
     return out
 
 

@@ -383,6 +383,20 @@ _IN_PLACE = "with torch.no_grad(): pos.sub_(neg); neg.zero_()\nloss = torch.nn.f
 attack("changed inputs hidden", doing("np.array_equal = torch.equal = lambda *rest, **named: True\ntorch.Tensor.clone = torch.Tensor.detach = lambda self: self\n" + _IN_PLACE, "loss"),
     honest=doing(_IN_PLACE, "loss"))  # fmt: skip
 
+attack(
+    "changed inputs hidden from the player",
+    doing(_IN_PLACE + """
+frame = sys._getframe(1)
+for name in ("untouched", "given", "order", "changed"):
+    try: frame.f_locals[name].clear()
+    except Exception: pass
+try: frame.f_locals["given"][:] = [pos * 0, neg * 0]
+except Exception: pass
+frame.f_globals["_imprint"] = frame.f_globals["_leaves"] = lambda *rest: []
+frame.f_globals["__builtins__"] = {}""", "loss"),
+    honest=doing(_IN_PLACE, "loss"),
+)  # fmt: skip
+
 # -- taking the answer from elsewhere ---------------------------------------------------------------------------------------
 attack("the package's own answer", "from mmrec_teach.ops.losses import bpr_loss\n")
 attack("the package's own answer, called", doing("import mmrec_teach.ops as ops\nreturn ops.bpr_loss(pos, neg)"))
@@ -501,6 +515,7 @@ _HEAD = "import sys, torch\ndef sample_negatives(users, taken, generator):\n"
 attack(
     "calls hidden from the count",
     _HEAD + "    while torch.overrides._get_current_function_mode_stack(): torch.overrides._pop_mode()\n" + _LOOP,
+    honest=_HEAD + _LOOP,
     exercise="sample_negatives",
 )
 attack("the watch rewritten", _HEAD + """    frame = sys._getframe()
@@ -508,9 +523,9 @@ attack("the watch rewritten", _HEAD + """    frame = sys._getframe()
         for value in list(frame.f_locals.values()):
             if type(value).__name__ == "Watch": type(value).count = property(lambda self: 0, lambda self, value: None)
         frame = frame.f_back
-""" + _LOOP, exercise="sample_negatives")  # fmt: skip
+""" + _LOOP, honest=_HEAD + _LOOP, exercise="sample_negatives")  # fmt: skip
 attack("loop with the modes disabled", _HEAD + "    with torch._C.DisableTorchFunction():\n" + _LOOP.replace("\n    ", "\n        ").replace("    items = torch.zeros", "        items = torch.zeros"),
-    exercise="sample_negatives")  # fmt: skip
+    honest=_HEAD + _LOOP, exercise="sample_negatives")  # fmt: skip
 attack(
     "what the user took rewritten",
     _HEAD + "    taken.zero_()\n    return torch.randint(taken.shape[1], users.shape, generator=generator)\n",

@@ -192,7 +192,9 @@ class Student:
     def do_call(self, order: dict) -> dict:
         """One call of the function."""
         given = order["given"]
-        untouched = [_imprint(leaf) for leaf in _leaves(given)]
+        # tuples and local names: what a submission finds in this frame, it cannot rewrite
+        leaves, imprint = tuple(_leaves(given)), _imprint
+        before = tuple([imprint(leaf) for leaf in leaves])
         watch = Watch(*[value for value in _leaves(given) if isinstance(value, torch.Tensor)]) if order["watch"] else None
         try:
             with time_limit(self.seconds), watch or contextlib.nullcontext():
@@ -206,7 +208,11 @@ class Student:
             self.answers[order["handle"]] = (made, inputs)
             for handle in list(self.answers)[:-KEPT_ANSWERS]:
                 del self.answers[handle]
-        changed = {index: now for index, (now, before) in enumerate(zip(_leaves(given), untouched)) if _imprint(now) != before}
+        changed, index = {}, 0
+        for leaf in leaves:
+            if imprint(leaf) != before[index]:
+                changed[index] = leaf
+            index += 1  # noqa: SIM113 - enumerate could be replaced
         reply = {"answer": answer, "changed": changed}
         if watch is not None:
             reply.update(calls=watch.count, largest=watch.numel)
