@@ -72,7 +72,7 @@ def test_a_large_task_is_for_the_right_way_only():
     assert ask_large(torch.sum, torch.sum, make, "one by one") == (1999000, 1999000)
     with pytest.raises(RefusedError, match="one by one .a larger task took 1000.0 seconds"):
         ask_large(slow, torch.sum, make, "one by one")
-    with pytest.raises(RefusedError, match="one by one .a larger task ended so: RuntimeError: can't allocate"):
+    with pytest.raises(RefusedError, match="ended so: RuntimeError: can't allocate"):
         ask_large(too_large, torch.sum, make, "one by one")
     with pytest.raises(LearnerError, match="not done"):
         ask_large(too_long, torch.sum, make, "one by one")

@@ -73,7 +73,7 @@ def ask_large(
         function: the learner's.
         right: a solution that does it the right way; its CPU time, here and now, is the measure.
         make: the inputs, anew for each call.
-        complaint: what to say when it takes more than `TIMES` as long, or does not fit into memory.
+        complaint: what to say when it takes more than `TIMES` as long.
         spare: CPU seconds that are free; many, where memory alone is the question.
     """
     with Effort() as needed:
@@ -82,7 +82,8 @@ def ask_large(
         with Effort() as effort:
             answer = function(*make())
     except LearnerError as error:
-        expect(error.kind not in ("exception", "crash"), f"{complaint} (a larger task ended so: {error.message})")
+        words = "right for a small task, but a larger one, which the right way does at once, ended so"
+        expect(error.kind not in ("exception", "crash"), f"{words}: {error.message}")
         raise
     allowed = TIMES * needed.seconds + spare
     expect(effort.seconds <= allowed, f"{complaint} (a larger task took {effort.seconds:.1f} seconds)")

@@ -166,7 +166,7 @@ def settle(value: Any, depth: int = 0) -> Any:
     if kind in (list, tuple, set, frozenset):
         return kind(settle(part, depth + 1) for part in value)
     if kind is dict:
-        return {key: settle(part, depth + 1) for key, part in value.items()}
+        return {settle(key, depth + 1): settle(part, depth + 1) for key, part in value.items()}
     return value if _array_node(value) is not None else Opaque(kind.__name__)
 
 
