@@ -529,6 +529,14 @@ def test_progress_counts_points(course):
     assert [(lesson.points, lesson.possible) for lesson in progress(course)] == [(2, 2)]
 
 
+@pytest.mark.parametrize(("before", "told"), [(False, ["toy_loss"]), (True, [])])
+def test_progress_tells_whether_the_solution_was_read_first(course, before, told):
+    start(root=course)
+    mine = record.Record(course / "my_lessons" / record.FILE_NAME)
+    mine.put("solutions", "toy_loss", {"at": "2026-01-01T00:00:00+00:00", "passed_before": before})
+    assert [sorted(lesson.read_first) for lesson in progress(course)] == [told]
+
+
 # --- predict, reveal, quiz, hint -----------------------------------------------------------------------------------
 
 

@@ -63,6 +63,7 @@ class Entry:
     leaf: Leaf | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> Submission:
+        """The submission in it; whatever goes wrong is told in its ``problem``."""
         """The submission; what cannot be read becomes its ``problem``."""
         assert self.leaf is not None
         found = self.leaf.read()
@@ -86,7 +87,15 @@ class Roster:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A file that could be a submission, on disk or in a zip file."""
+    """A file that could be a submission, on disk or in a zip file.
+
+    Attributes:
+        parts: the names on the way to it from the class's folder, a zip file's own name among them.
+        path: the file on disk that holds it.
+        size: in bytes.
+        time: when it was last changed, in seconds since 1970.
+        content: reads its bytes.
+    """
 
     parts: tuple[str, ...]
     path: Path
@@ -96,17 +105,21 @@ class Leaf:
 
     @property
     def shown(self) -> str:
+        """Its place as a teacher reads it: ``mia/01_bpr.ipynb``."""
         return "/".join(self.parts)
 
     @property
     def stem(self) -> str:
+        """Its name without the ending."""
         return self.parts[-1].rpartition(".")[0]
 
     @property
     def is_notebook(self) -> bool:
+        """Whether its name ends as a notebook's does."""
         return self.parts[-1].lower().endswith(".ipynb")
 
     def read(self) -> Submission:
+        """The submission in it; whatever goes wrong is told in its ``problem``."""
         name = self.parts[-1]
         if self.size > MAX_FILE:
             return Submission(name, problem=f"the file is larger than {MAX_FILE // 2**20} MB.")

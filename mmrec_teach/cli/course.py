@@ -23,7 +23,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     build.add_argument("--check", action="store_true", help="write nothing; list what is out of date, exit 1 if anything is")
     check = command("check", _check, "look for mistakes in the masters")
     check.add_argument("lessons", nargs="*", metavar="LESSON", help="only these lessons (default: all)")
-    check.add_argument("--run", dest="run_lessons", action="store_true", help="run the solved lessons, too, and say how long each takes")
+    check.add_argument(
+        "--run", dest="run_lessons", action="store_true", help="run the solved lessons, too, and say how long each takes"
+    )
     start = command("start", _start, "copy the lessons into your own folder, or bring that copy up to date")
     reset = command("reset", _reset, "put one lesson back as it was given; your version goes to backups/")
     reset.add_argument("lesson", metavar="LESSON", help="e.g. 01 or bpr")
@@ -124,6 +126,8 @@ def _progress(args: argparse.Namespace) -> int:
         for exercise, entry in lesson.exercises:
             state = "passed" if entry and entry.get("passed") else "not yet" if entry else "not tried"
             points = f"{exercise.points if state == 'passed' else 0} of {exercise.points}"
+            if exercise.id in lesson.read_first:
+                state += " (solution read)"
             table.add_row(lesson.stem, exercise.id, state, str(entry["attempts"]) if entry else "", points)
     Console().print(table)
     print(f"{reached} of {possible} points.")
