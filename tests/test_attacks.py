@@ -19,13 +19,16 @@ from mmrec_teach.grading.submission import Submission, grade_submission
 from tests.attacks.table import ATTACKS, SOLVED, WRONG, Attack
 
 ROOT = Path(__file__).resolve().parent.parent
-LIMITS = Limits(call=0.3, loading=0.6, total=1.2, grace=0.2, disk=16 * 2**20)
+LIMITS = Limits(call=0.4, loading=0.6, total=1.6, grace=0.2, disk=16 * 2**20)
 SALT = 20261122  # the teacher's, which no student knows
 SECRET = ctypes.create_string_buffer(b"SECRET of the grader")
 NEGATIVES = """
 import torch
 def sample_negatives(users, taken, generator):
-    return torch.multinomial((~taken).float()[users], 1, generator=generator)[:, 0]
+    items = torch.randint(taken.shape[1], users.shape, generator=generator)
+    while (bad := taken[users, items]).any():
+        items[bad] = torch.randint(taken.shape[1], (int(bad.sum()),), generator=generator)
+    return items
 """
 
 
@@ -111,7 +114,7 @@ def running(sandbox: Sandbox) -> list[psutil.Process]:
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: attack.name.replace(" ", "-"))
 def test_an_attack_earns_nothing_and_harms_nobody(sandbox, attack: Attack, canary, port, monkeypatch):
     if sandbox.wall not in attack.walls:
-        pytest.skip("limits alone do not promise to hold this one")
+        pytest.skip("limits alone do not promise to hold this one, or it does nothing to the machine")
     monkeypatch.setenv("SECRET", "SECRET")
     deserved = credit(sandbox, attack.honest, attack.exercise).credit if attack.honest else 0.0
     if attack.accomplice:
@@ -131,6 +134,12 @@ def test_an_attack_earns_nothing_and_harms_nobody(sandbox, attack: Attack, canar
     assert running(sandbox) == []
 
 
+def test_what_the_attacks_build_on(sandbox):
+    """The wrong loss that most attacks wrap earns nothing, and the right one everything."""
+    assert credit(sandbox, WRONG, "bpr_loss").credit == 0.0
+    assert credit(sandbox, SOLVED, "bpr_loss").credit == credit(sandbox, NEGATIVES, "sample_negatives").credit == 1.0
+
+
 def test_nothing_is_left_when_the_class_is_done(sandbox):
     folder = Path(sandbox._folder)
     warm = psutil.Process(sandbox._process.pid)
@@ -139,12 +148,6 @@ def test_nothing_is_left_when_the_class_is_done(sandbox):
     assert not folder.exists()
     psutil.wait_procs(family, timeout=20)
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family)
-
-
-def test_what_the_attacks_build_on(sandbox):
-    """The wrong loss that most attacks wrap earns nothing, and the right one everything."""
-    assert credit(sandbox, WRONG, "bpr_loss").credit == 0.0
-    assert credit(sandbox, SOLVED, "bpr_loss").credit == credit(sandbox, NEGATIVES, "sample_negatives").credit == 1.0
 
 
 def test_there_are_attacks_enough():

@@ -27,10 +27,11 @@ class Attack:
 
 
 ATTACKS: list[Attack] = []
+usual = [EVERYWHERE]  # the walls of the attacks that follow, unless one names its own
 
 
 def attack(name: str, source: str, **options: object) -> None:
-    ATTACKS.append(Attack(name, source, **options))  # type: ignore[arg-type]
+    ATTACKS.append(Attack(name, source, **{"walls": usual[-1], **options}))  # type: ignore[arg-type]
 
 
 SOLVED = "import torch\ndef bpr_loss(pos, neg):\n    return torch.nn.functional.softplus(neg - pos).mean()\n"
@@ -285,6 +286,7 @@ held = io.BytesIO(); np.save(held, np.array([os.system], dtype=object), allow_pi
 say(archive(mapping(answer={"as": "numpy", "array": 0}), [held.getvalue()]))"""))  # fmt: skip
 
 # -- lying ------------------------------------------------------------------------------------------------------------------
+usual.append(WALLED)  # these do nothing to the machine: two walls are enough
 attack("an answer that equals everything", doing("""
 class Liar:
     __eq__ = __le__ = __lt__ = __ge__ = lambda self, other: True
