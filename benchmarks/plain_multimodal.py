@@ -78,13 +78,13 @@ class PlainFREEDOM(PlainContent):
     def __init__(self, data: Dataset, dim: int):
         super().__init__(data, dim)
         self.data = data
-        total = 0
+        parts = []
         for weight, table in zip((0.1, 0.9), self.tables, strict=True):
             unit = F.normalize(table.detach(), dim=1)
             near = torch.topk(unit @ unit.T, K, dim=-1).indices.numpy()
             rows = np.repeat(np.arange(data.n_items), K)
-            total = total + weight * coo(rows, near.reshape(-1), np.full(len(rows), 1 / K), data.n_items)
-        self.similar = total.coalesce()
+            parts.append(weight * coo(rows, near.reshape(-1), np.full(len(rows), 1 / K), data.n_items))
+        self.similar = sum(parts[1:], parts[0]).coalesce()
 
     def begin_epoch(self) -> None:
         users, items = self.data.train.users, self.data.train.items
