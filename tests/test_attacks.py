@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 import mmrec_teach
-from mmrec_teach.grading.exercise import Case, find_exercise
+from mmrec_teach.grading.exercise import find_exercise
 from mmrec_teach.grading.sandbox import WALLS, Limits, Sandbox, wall_problem
 from mmrec_teach.grading.submission import Submission, grade_submission
 from tests.attacks.table import ATTACKS, SOLVED, WRONG, Attack
@@ -47,17 +47,6 @@ def sandbox(request):
 def port():
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _unforeseen_cases():
-    """Cases that are drawn anew for each submission, should the lesson have none: copied answers must meet some."""
-    exercise = find_exercise("bpr_loss")
-    before = exercise._random
-    if before is None:
-        exercise.random(lambda rng: [Case("a random batch", pos=rng.normal(size=9), neg=rng.normal(size=9))])
-    yield
-    exercise._random = before
 
 
 @pytest.fixture

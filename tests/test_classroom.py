@@ -263,7 +263,7 @@ def graded_class(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grading, "write_result", write_and_kill)
-        results = grade_class(folder, out, jobs=2, progress=False)
+        results = grade_class(folder, out, jobs=2, salt=0, progress=False)
     assert killed
     return folder, out, results
 
@@ -295,18 +295,27 @@ def test_only_what_changed_is_graded_again(graded_class, tmp_path):
     folder = Path(shutil.copytree(folder, tmp_path / "class"))
     out = Path(shutil.copytree(out, tmp_path / "out"))
     before = stored(out)
-    assert grade_class(folder, out, progress=False) == results
+    assert grade_class(folder, out, salt=0, progress=False) == results
     assert stored(out) == before
     ann = out / "results" / "01_bpr" / "ann.json"
     good = read_result(ann)
     put(folder, {"bob/01_bpr.py": SIGN})
     # the grader failed on ann's last time
     write_result(ann, not_graded("ann", good.file, load_plans()["01_bpr"], good.digest, "no luck"))
-    now = {result.student: result for result in grade_class(folder, out, jobs=1, progress=False)}
+    now = {result.student: result for result in grade_class(folder, out, jobs=1, salt=0, progress=False)}
     assert (now["bob"].score, now["ann"].score) == (4, 6)
     after = stored(out)
     assert {name for name in before if after[name] != before[name]} == {"ann", "bob"}
     assert without_seconds(after["ann"][1]) == without_seconds(before["ann"][1]), "the same work earns the same again"
+
+
+def test_a_class_keeps_the_number_behind_its_random_cases(tmp_path):
+    here, there = grading.class_salt(tmp_path / "here"), grading.class_salt(tmp_path / "there")
+    assert here == grading.class_salt(tmp_path / "here") != there, "drawn once for each class"
+    for damaged in ("{", "[]", '{"salt": "1"}', "{}"):
+        (tmp_path / "here" / grading.SALT).write_text(damaged, encoding="utf-8")
+        with pytest.raises(InputError, match=r"salt\.json.*Give --salt, or delete the file"):
+            grading.class_salt(tmp_path / "here")
 
 
 def test_results_that_are_out_of_date_are_not_kept(graded_class):
@@ -486,7 +495,7 @@ def test_a_cluster_that_loses_a_worker_loses_no_result(graded_class, tmp_path, m
                 os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
 
         monkeypatch.setattr(grading, "write_result", write_and_kill)
-        results = grade_class(folder, tmp_path, scheduler=cluster.scheduler_address, progress=False)
+        results = grade_class(folder, tmp_path, salt=0, scheduler=cluster.scheduler_address, progress=False)
         finished["after"] = keys_in_memory(cluster.scheduler)
     assert sorted(written) == [result.student for result in results]
     assert len(set(finished["after"])) == 8, "nothing is lost"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 from pathlib import Path
 
 from mmrec_teach.classroom.edition import locked_requirements, whole_edition, zipped
@@ -57,13 +58,13 @@ fi
 """
 
 
-def write_bundle(lesson: str, out: Path, *, salt: int = 0, root: Path | None = None) -> Plan:
+def write_bundle(lesson: str, out: Path, *, salt: int | None = None, root: Path | None = None) -> Plan:
     """Write the zip file; returns the plan of its lesson.
 
     Args:
         lesson: such as ``01`` or ``bpr``.
         out: the file; an earlier one is replaced.
-        salt: the teacher's own number that goes into the random cases.
+        salt: the teacher's own number that goes into the random cases; drawn by default.
         root: the course's folder; found from the working directory by default.
     Raises:
         InputError: no such lesson, or a file that is not called ``.zip``.
@@ -74,6 +75,7 @@ def write_bundle(lesson: str, out: Path, *, salt: int = 0, root: Path | None = N
         raise InputError("a folder stands there", where=str(out), fix="Name a file")
     root = course_root(root)
     plan = choose_plan(lesson, load_plans(root))
+    salt = secrets.randbelow(2**31) if salt is None else salt
     write_bytes(out, zipped(bundle_files(plan, root, salt), executable=("setup.sh", "run_autograder")))
     return plan
 

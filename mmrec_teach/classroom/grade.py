@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import multiprocessing
 import os
 import re
+import secrets
 import sys
 import unicodedata
 from collections import deque
@@ -25,10 +27,12 @@ from mmrec_teach.classroom.result import StudentResult, grader_mark, read_result
 from mmrec_teach.classroom.roster import Entry, Roster, find_submissions
 from mmrec_teach.classroom.worker import grade_file, is_unfinished, not_graded, start_worker, worker_state
 from mmrec_teach.errors import InputError, OptionError
+from mmrec_teach.files import write_json
 from mmrec_teach.grading.sandbox import WALLS, strongest_wall, wall_problem
 from mmrec_teach.grading.submission import Submission
 
 RESULTS = "results"
+SALT = "salt.json"
 _TAIL = 48  # letters of a student's name in a file's name
 
 
@@ -38,7 +42,7 @@ def grade_class(
     lessons: list[str] | None = None,
     jobs: int | None = None,
     wall: str | None = None,
-    salt: int = 0,
+    salt: int | None = None,
     scheduler: str | None = None,
     again: bool = False,
     progress: bool = True,
@@ -56,7 +60,8 @@ def grade_class(
         lessons: names of those to grade; all that have exercises by default.
         jobs: processes; as many as cores by default.
         wall: behind which students' code runs; the strongest there is by default.
-        salt: a number of your own: random cases follow from it and from what was handed in.
+        salt: a number of your own: random cases follow from it and from what was handed in. By default one is drawn for the class
+            and kept in ``out/salt.json``: nobody can compute the cases beforehand, and a later run grades with the same.
         scheduler: address of a Dask scheduler whose workers grade instead.
         again: grade what is graded already, too.
         progress: show a bar (in a terminal).
@@ -85,6 +90,7 @@ def grade_class(
         tell("problem", sentence)
     for sentence in roster.notes:
         tell("note", sentence)
+    salt = class_salt(out) if salt is None else salt
     run = _ClassRun(roster, plans, out, wall, salt, again, remote=scheduler is not None)
     pool = _Cluster(scheduler, wall, salt) if scheduler is not None else _Processes(jobs or os.cpu_count() or 1)
     with _Bar(len(roster.entries), progress) as bar:
@@ -98,6 +104,29 @@ def grade_class(
         finally:
             pool.close()
     return [run.results[entry] for entry in roster.entries]
+
+
+def class_salt(out: Path) -> int:
+    """The number behind a class's random cases: drawn once, from the system's randomness, and kept in ``out``.
+
+    Raises:
+        InputError: what is kept there is no such number.
+    """
+    path = out / SALT
+    if not path.exists():
+        write_json(path, {"salt": secrets.randbelow(2**31)})
+    try:
+        salt = json.loads(path.read_text(encoding="utf-8"))["salt"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "not the number behind a class's random cases",
+            where=str(path),
+            found=str(error),
+            fix="Give --salt, or delete the file",
+        ) from error
+    if type(salt) is not int:
+        raise InputError("not a whole number", where=f"{path}: salt", found=repr(salt), fix="Give --salt, or delete the file")
+    return salt
 
 
 def result_paths(entries: tuple[Entry, ...], out: Path) -> dict[Entry, Path]:

@@ -20,9 +20,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     bundle = subparsers.add_parser("gradescope-bundle", help=text, description=text)
     bundle.add_argument("lesson", metavar="LESSON", help="e.g. 01 or bpr")
     bundle.add_argument("--out", type=Path, default=Path("autograder.zip"), metavar="FILE", help="default: autograder.zip")
-    bundle.add_argument(
-        "--salt", type=int, default=0, metavar="N", help="your own number, which goes into the random cases (default: 0)"
-    )
+    bundle.add_argument("--salt", type=int, metavar="N", help="the number behind the random cases (default: drawn)")
     bundle.set_defaults(run=_bundle)
     for parser in (assign, bundle):
         parser.add_argument("--course", type=Path, metavar="DIR", help="the course's folder (default: found from here)")

@@ -24,7 +24,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--jobs", type=int, metavar="N", help="processes (default: as many as cores)")
     parser.add_argument("--scheduler", metavar="ADDRESS", help="grade on a Dask cluster, e.g. tcp://10.0.0.5:8786")
     parser.add_argument("--isolation", choices=_WALLS, help="the wall around students' code (default: the strongest there is)")
-    parser.add_argument("--salt", type=int, default=0, metavar="N", help="a number of your own behind the random cases")
+    parser.add_argument(
+        "--salt", type=int, metavar="N", help="the number behind the random cases (default: drawn once, kept in DIR)"
+    )
     parser.add_argument("--again", action="store_true", help="grade what is graded already, too")
     parser.add_argument("--course", type=Path, metavar="DIR", help="the course's folder (default: found from here)")
     parser.set_defaults(run=run)

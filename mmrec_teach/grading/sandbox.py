@@ -543,6 +543,12 @@ def _write_back(given: list[Any], changed: Any) -> None:
         if type(index) is not int or not 0 <= index < len(leaves):
             continue
         leaf = leaves[index]
+        if type(leaf) is type(now) is torch.Generator:
+            leaf.set_state(now.get_state())
+            continue
+        if type(leaf) is type(now) is np.random.Generator:
+            leaf.bit_generator.state = now.bit_generator.state
+            continue
         same = type(leaf) is type(now) and getattr(now, "shape", None) == getattr(leaf, "shape", 0) and now.dtype == leaf.dtype
         if same and type(leaf) is torch.Tensor and leaf.layout == now.layout == torch.strided:
             with torch.no_grad():

@@ -25,6 +25,7 @@ MAX_DEPTH = 24
 _TREE = "tree.json"
 _HEAD = struct.Struct(">Q")
 _KINDS = "biufc"
+_MT_WORDS = 624  # of the Mersenne twister in a torch.Generator
 _SCALARS = (bool, int, float, str, type(None))
 _END, _END64 = b"PK\x05\x06", b"PK\x06\x07"
 
@@ -329,8 +330,12 @@ def _decode_array(node: dict, arrays: dict[int, np.ndarray]) -> Any:
     import torch
 
     if form == "torch-generator":
+        state = arrays[node["array"]]
+        left, _, following = struct.unpack_from("<iiQ", state.tobytes(), 8)
+        if not 1 <= left <= _MT_WORDS or following > _MT_WORDS:  # torch would draw from beyond its table
+            raise WireError("a generator in a state that no generator is in")
         generator = torch.Generator()
-        generator.set_state(torch.from_numpy(arrays[node["array"]]))
+        generator.set_state(torch.from_numpy(state))
         return generator
     if form == "csr":
         parts = [torch.from_numpy(arrays[index]) for index in node["arrays"]]

@@ -26,7 +26,7 @@ def _score_cases() -> Iterator[Case]:
 
 @bpr_score.random
 def _score_random(rng: np.random.Generator) -> Iterator[Case]:
-    batch, d = int(rng.integers(6, 10)), int(rng.integers(3, 6))
+    batch, d = int(rng.integers(16, 24)), int(rng.integers(3, 6))
     yield Case("a batch at random", user_vectors=rng.normal(size=(batch, d)), item_vectors=rng.normal(size=(batch, d)))
     yield Case("a pair at random", user_vectors=rng.normal(size=(1, d)), item_vectors=rng.normal(size=(1, d)))
 
@@ -208,6 +208,19 @@ def _generator_rule(function) -> None:
     expect(not torch.equal(one, other), "two seeds gave the same items: draw from the generator that was passed")
 
 
+@sample_negatives.rule("two draws in a row differ")
+def _next_rule(function) -> None:
+    taken = _taken(6, 30, 40, 0.3)
+    users = torch.arange(30).repeat(4)
+    generator = torch.Generator().manual_seed(9)
+    one, other = (function(users.clone(), taken.clone(), generator) for _ in range(2))
+    expect(
+        not torch.equal(one, other),
+        "called twice with one generator, your function draws the same items both times: draw from that generator itself, "
+        "not from a new one made with its seed",
+    )
+
+
 def _negatives_right(users: torch.Tensor, taken: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     items = torch.randint(taken.shape[1], users.shape, generator=generator)
     while (unlucky := taken[users, items]).any():
@@ -279,6 +292,12 @@ def _negatives_noted(users, taken, generator):
     items = torch.multinomial((~taken).float()[users], 1, generator=generator)[:, 0]
     taken[users, items] = True
     return items
+
+
+@sample_negatives.wrong("a new generator at every call, made with the old one's first seed")
+def _negatives_reseeded(users, taken, generator):
+    fresh = torch.Generator().manual_seed(generator.initial_seed())
+    return torch.multinomial((~taken).float()[users], 1, generator=fresh)[:, 0]
 
 
 @sample_negatives.wrong("a random number generator of its own")
