@@ -402,7 +402,7 @@ def test_hidden_cases_keep_their_secrets(written):
 
 
 def test_a_rule_passes_no_exception_on():
-    told = "right for a small task, but a larger one, which the right way does at once, ended so: ValueError: seen 3.25"
+    told = "a larger task, which the right way does at once, ended so: ValueError: seen 3.25"
     case = CaseResult("no loop", False, "rule", told, "rules")
     assert for_student(case, hidden=True) == told.split(" so: ")[0] + " with an error."
     assert for_student(case, hidden=False) == case.message

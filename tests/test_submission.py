@@ -131,7 +131,7 @@ def test_a_numpy_answer_earns_what_it_deserves(box):
 TOLD = {
     "nothing there": (("x = 1",), "There is no `bpr_loss` in this submission."),
     "renamed": ((IMPORT + RIGHT.replace("bpr_loss", "bpr_los"),), "there is `bpr_los`. The name must stay as it was given"),
-    "its cell is broken": (("def bpr_loss(pos, neg):\n    return (pos - neg",), "The cell that defines `bpr_loss` (cell 1) is not Python"),
+    "its cell is broken": (("def bpr_loss(pos, neg):\n    return (pos - neg",), "The cell that defines `bpr_loss` (code cell 1) is not Python"),
     "not a function": (("bpr_loss = 5",), "`bpr_loss` is of type int, not a function"),
     "None": (("bpr_loss = None",), "could not be defined"),
     "fails while defined": ((IMPORT + "@undefined\n" + RIGHT,), "NameError"),

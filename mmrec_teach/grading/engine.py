@@ -32,6 +32,7 @@ from mmrec_teach.grading.record import current_record
 from mmrec_teach.grading.verdict import CaseResult, Verdict
 from mmrec_teach.grading.watch import watching
 
+RIGHT = "the value is right, but "
 MOST_LOST = 2  # calls that never end before the rest is not tried: an hour of waiting tells nobody more
 _GIVEN_UP = ("untried", "not tried: calls before it did not come back.")
 
@@ -288,7 +289,12 @@ class _Run:
             elif right is None:
                 self.add(name, group, ("untried", "cannot be tried before a case above passes."))
             elif group == "gradient":
-                self.add(name, group, ("gradient", self.gradient) if self.gradient else None)
+                told = self.gradient
+                if not all(
+                    result.passed for _, _, result in self.answers
+                ):  # right here, wrong there: speak of the gradient alone
+                    told = told.removeprefix(RIGHT)
+                self.add(name, group, ("gradient", told) if told else None)
             elif group == "steady":
                 self.add(name, group, self.steady(*right[:2]))
             else:
@@ -413,26 +419,24 @@ def _gradient_problem(exercise: Exercise, case: Case, given: dict[str, Any], ans
     if not isinstance(answer, torch.Tensor) or not answer.requires_grad:
         if isinstance(answer, torch.Tensor) and not any(exercise.slope(case, name).any() for name in exercise.gradient):
             return None  # an answer that does not depend on the inputs here (no edges, say) need not be joined to them
-        return (
-            "the value is right, but no gradient flows: keep to torch operations (no .item(), .numpy(), .detach() or float())."
-        )
+        return RIGHT + "no gradient flows: keep to torch operations (no .item(), .numpy(), .detach() or float())."
     wanted = [given[name] for name in exercise.gradient]
     try:
         found = torch.autograd.grad(answer.sum(), wanted, allow_unused=True)
     except LearnerError as error:
         return error.message
     except RuntimeError as error:
-        return f"the value is right, but going back through it fails: {str(error).splitlines()[0].rstrip('.')}."
+        return RIGHT + f"going back through it fails: {str(error).splitlines()[0].rstrip('.')}."
     for name, gradient in zip(exercise.gradient, found, strict=True):
         expected = exercise.slope(case, name)
         if gradient is None:
             if not expected.any():
                 continue
-            return f"the value is right, but no gradient reaches `{name}`: is it detached on the way?"
+            return RIGHT + f"no gradient reaches `{name}`: is it detached on the way?"
         loose = max(1e-3, 10 * exercise.tolerance)
         if compare(gradient, expected, loose) is not None:
             return (
-                f"the value is right, but its gradient with respect to `{name}` is not: "
+                RIGHT + f"its gradient with respect to `{name}` is not: "
                 f"got {describe(gradient)}, expected {describe(expected)}."
             )
     return None

@@ -82,7 +82,7 @@ def ask_large(
         with Effort() as effort:
             answer = function(*make())
     except LearnerError as error:
-        words = "right for a small task, but a larger one, which the right way does at once, ended so"
+        words = "a larger task, which the right way does at once, ended so"
         expect(error.kind not in ("exception", "crash"), f"{words}: {error.message}")
         raise
     allowed = TIMES * needed.seconds + spare

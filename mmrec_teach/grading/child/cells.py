@@ -127,7 +127,7 @@ class Pile:
         last = self.binders[name][-1]
         found.source = self._text(last)
         if self.broken:
-            where = ", ".join(f"cell {index + 1} ({why})" for index, why in list(self.broken.items())[:3])
+            where = ", ".join(f"code cell {index + 1} ({why})" for index, why in list(self.broken.items())[:3])
             found.notes.append(f"Left out, because it is not Python: {where}.")
         return found
 
@@ -147,7 +147,7 @@ class Pile:
     def _missing(self, name: str) -> str:
         for index, why in self.broken.items():
             if re.search(rf"^\s*def\s+{re.escape(name)}\b", self.cells[index][0], re.M):
-                return f"the cell that defines `{name}` (cell {index + 1}) is not Python: {why}."
+                return f"the cell that defines `{name}` (code cell {index + 1}) is not Python: {why}."
         functions = [
             one.node.name
             for one in self.statements
@@ -172,7 +172,7 @@ class Pile:
             with time_limit(seconds):
                 for statement in found.statements:
                     if (problem := self._execute(statement, namespace)) is not None:
-                        said = f"cell {statement.cell + 1}: `{self._first_line(statement)}` failed ({problem})"
+                        said = f"code cell {statement.cell + 1}: `{self._first_line(statement)}` failed ({problem})"
                         notes.append(said[0].upper() + said[1:] + ".")
                         failed.update(dict.fromkeys(statement.binds, said))
         except OutOfTimeError:
