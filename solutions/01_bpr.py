@@ -246,7 +246,7 @@ measured = [(e.epoch, e.metrics["recall@20"], e.losses["bpr"]) for e in result.h
 epoch, _, loss = next(entry for entry in measured if entry[1] >= 0.97 * result.best["recall@20"])
 last = result.history[-1]
 print(f"Within 3 % of its best after epoch {epoch}. From there to the end the bpr loss fell from {loss:.3f} to {last.losses['bpr']:.3f}.")
-print(f"l2 is drawn before its weight: {last.losses['l2']:.1f} × λ = {0.01 * last.losses['l2']:.3f} of the total at the end.")
+print(f"The picture shows l2 without its weight: {last.losses['l2']:.1f} at the end. Times λ, it adds {0.01 * last.losses['l2']:.3f} to the total.")
 figures.loss_curves(result.history)
 
 # %% [markdown]
@@ -431,7 +431,7 @@ for l2 in (0.001, 0.01, 0.1, 0.3, 1.0):
 sweep = pd.DataFrame(sweep).T
 figures.lines(
     sweep.index, {c: sweep[c] for c in sweep}, x_title="λ, weight of l2 (log scale)", y_title="share", log_x=True, markers=True,
-    title="Up to λ = 0.1 little happens; at λ = 1 cold items fill nearly all places",
+    title="Past λ = 0.1 recall falls; at λ = 1 cold items fill nearly all places",
 )
 
 # %% jupyter={"source_hidden": true}

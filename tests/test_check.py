@@ -14,6 +14,7 @@ import torch
 from mmrec_teach.course import ask, hints
 from mmrec_teach.course.hints import KEPT_BACK, Help, HelpPanel, find_solution, hint, solution
 from mmrec_teach.course.workspace import start
+from mmrec_teach.errors import OptionError
 from mmrec_teach.grading import record
 from mmrec_teach.grading.reads import reading_notes, variables_read
 from mmrec_teach.grading.verdict import CaseResult, Verdict
@@ -57,6 +58,29 @@ def right(pos, neg):
     return -logsigmoid(pos - neg).mean()
 
 
+def test_a_flood_of_prints_is_counted(course, capsys):
+    def talks(pos, neg):
+        for number in range(1000):
+            print("margin", number)
+        return right(pos, neg)
+
+    assert check("toy_loss", talks)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["margin 0", "margin 1"]
+    assert sum(line.startswith("margin") for line in lines) == 20
+    assert lines[20].startswith("(Your function printed ")
+    assert lines[20].endswith("the first 20 are shown.)")
+
+
+def test_the_function_itself_will_do(course, capsys):
+    def toy_loss(pos, neg):
+        return right(pos, neg)
+
+    assert check(toy_loss)
+    with pytest.raises(OptionError, match="no exercise is called 'toy_los'.*Did you mean 'toy_loss'"):
+        check("toy_los")
+
+
 # --- text ----------------------------------------------------------------------------------------------------------
 
 
@@ -66,9 +90,7 @@ def test_a_script_is_told_what_to_call_next(course, capsys):
     assert capsys.readouterr().out.endswith('  Stuck? hint("toy_loss") shows hint 1 of 3.\n')
     for _ in range(3):
         hint("toy_loss")
-    assert 'That was the last hint. The worked solution is in solutions/01_toy.ipynb; solution("toy_loss")' in (
-        capsys.readouterr().out
-    )
+    assert 'That was the last hint. solution("toy_loss") shows the worked solution.' in capsys.readouterr().out
     check("toy_loss", wrong)
     assert capsys.readouterr().out.endswith('  Stuck? solution("toy_loss") shows the worked solution.\n')
     solution("toy_loss")

@@ -120,7 +120,7 @@ def test_a_rule_can_fail_alone():
     verdict = grade(toy_loss, lambda pos, neg: -torch.log(torch.sigmoid(pos - neg)).mean())
     assert [case.passed for case in verdict.cases] == [True] * 5 + [False]
     assert "use logsigmoid" in verdict.cases[5].message
-    assert verdict.advice == "Your function fails where this one does: the logarithm of a sigmoid that has become zero."
+    assert verdict.advice == "The usual mistake that fails just here: the logarithm of a sigmoid that has become zero."
 
 
 def test_a_stub_is_not_a_failure():
@@ -150,7 +150,7 @@ def test_a_rule_that_stumbles_over_a_wrong_answer_tells_no_traceback():
     namespace: dict = {}
     exec(compile("def toy_loss(pos, neg):\n    return 'zero'", "<cell>", "exec"), namespace)
     verdict = grade(toy_loss, namespace["toy_loss"])
-    assert verdict.cases[5].message == "cannot be tried before the cases above pass."
+    assert verdict.cases[5].message == "is tried once the cases above pass."
 
 
 def test_check_finds_the_function_where_it_is_called(capsys):
@@ -535,17 +535,45 @@ def test_a_misconception_is_recognised_by_the_rules_it_breaks(make):
     made.wrong("blind to 1")(lambda x: x != 1)
     made.wrong("blind to 2")(lambda x: x != 2)
     made.wrong("blind to 2, too")(lambda x: x > 2 or x < 2)
-    assert grade(made, lambda x: x > 1).advice == "Your function fails where this one does: blind to 1."
+    assert grade(made, lambda x: x > 1).advice == "The usual mistake that fails just here: blind to 1."
     assert grade(made, lambda x: x in (1, 3)).advice == "", "two wrong solutions fail there: neither is named"
     assert grade(made, lambda x: x == 3).advice == "", "no wrong solution fails in both places"
-    assert broken(made, "blind to 1") == {"holds for 1"}
+    assert broken(made, "blind to 1") == {("holds for 1", "rule", "it does not")}
+
+
+def test_one_rule_broken_in_two_ways_is_two_mistakes(make):
+    made = make()
+    made.rule("below 3")(
+        lambda function: expect(function(1) < 3, f"{function(1)} is too much" if function(1) < 9 else "no number")
+    )
+    made.wrong("four")(lambda x: 4)
+    assert grade(made, lambda x: 5).advice == "The usual mistake that fails just here: four."
+    assert grade(made, lambda x: 10).advice == ""
+
+
+def test_an_error_of_torch_is_no_stub(make):
+    made = make(cases=[Case("one", x=np.ones(2))], oracle=np.sum)
+
+    def toy(x):
+        return torch.vmap(lambda row: row.numpy())(x)  # not implemented by torch
+
+    def stub(x):
+        raise NotImplementedError("Write it")
+
+    assert grade(made, toy).status == "error"
+    assert grade(made, stub).status == "blank"
+
+
+def test_whole_numbers_are_shown_as_such():
+    assert compare(torch.tensor([1, 3]), np.array([1, 2]), 0)[1] == "got [1, 3], expected [1, 2]."
+    assert compare(torch.tensor([1, 3]), np.array([1.5, 2.0]), 0)[1] == "got [1, 3], expected [1.5, 2. ]."
 
 
 def test_lost_gradients_and_changed_inputs_are_recognised_too(doubled):
     doubled.wrong("the gradient cut off")(lambda x: (2 * x).detach())
     doubled.wrong("the input overwritten")(doubled_in_place)
-    assert "fails where this one does: the gradient cut off" in grade(doubled, lambda x: 2 * x.detach()).advice
-    assert "fails where this one does: the input overwritten" in grade(doubled, lambda x: x.mul_(2) + 0).advice
+    assert "fails just here: the gradient cut off" in grade(doubled, lambda x: 2 * x.detach()).advice
+    assert "fails just here: the input overwritten" in grade(doubled, lambda x: x.mul_(2) + 0).advice
 
 
 def test_an_answer_of_another_shape_is_recognised(doubled):

@@ -12,6 +12,7 @@ from typing import Any
 from mmrec_teach.course.hints import Help, HelpPanel, widgets_work
 from mmrec_teach.errors import OptionError
 from mmrec_teach.grading.engine import in_ipython, verdict_on
+from mmrec_teach.grading.quiet import few_prints
 from mmrec_teach.grading.reads import reading_notes
 from mmrec_teach.grading.record import current_record
 from mmrec_teach.grading.verdict import Verdict
@@ -48,14 +49,14 @@ class Checked(Verdict):
             display(HelpPanel(self.help, earlier="folded").box)
 
 
-def check(name: str, function: Callable | None = None) -> Verdict:
+def check(name: str | Callable, function: Callable | None = None) -> Verdict:
     """Check your function ``name`` against its cases and rules.
 
     The function is looked for where `check` is called: among the caller's variables (in a notebook: all cells run so far). A check
     that fails offers the next hint; after the last hint, or once the check passes, it offers the worked solution.
 
     Args:
-        name: the exercise, e.g. ``"bpr_loss"``.
+        name: the exercise, e.g. ``"bpr_loss"``; or the function itself, when it has kept its name.
         function: check this one instead of looking it up.
     Returns:
         The verdict, true when all passed; a notebook shows it when it is the last line of a cell. Outside IPython it is printed
@@ -63,10 +64,13 @@ def check(name: str, function: Callable | None = None) -> Verdict:
     Raises:
         OptionError: no exercise of that name; lists those there are.
     """
+    if callable(name):
+        name, function = getattr(name, "__name__", type(name).__name__), name
     if function is None:
         frame = sys._getframe(1)
         function = frame.f_locals.get(name, frame.f_globals.get(name))
-    verdict = verdict_on(name, function)
+    with few_prints():
+        verdict = verdict_on(name, function)
     current_record().note_check(verdict)
     notes = verdict.notes
     if verdict.status in ("passed", "failed", "error"):

@@ -163,7 +163,7 @@ class Help:
         """What stands under the last hint."""
         if self.worked is None:
             return "That was the last hint."
-        return f'That was the last hint. The worked solution is in solutions/{self.stem}.ipynb; solution("{self.exercise.id}") shows it.'
+        return f'That was the last hint. solution("{self.exercise.id}") shows the worked solution.'
 
     def offer(self) -> str:
         """One line for a script or a terminal: what to call for help."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import re
 import sys
 import textwrap
 import time
@@ -30,7 +31,7 @@ from mmrec_teach.grading.child.wire import Opaque, settle
 from mmrec_teach.grading.exercise import Case, Exercise, RefusedError, find_exercise
 from mmrec_teach.grading.record import current_record
 from mmrec_teach.grading.verdict import CaseResult, Verdict
-from mmrec_teach.grading.watch import watching
+from mmrec_teach.grading.watch import large_tasks, watching
 
 RIGHT = "the value is right, but "
 MOST_LOST = 2  # calls that never end before the rest is not tried: an hour of waiting tells nobody more
@@ -115,8 +116,8 @@ def grade(exercise: Exercise | str, function: Callable, *, seed: int | None = No
     return Verdict(exercise.name, status, results, advice=run.resemblance() if advise else "")
 
 
-def broken(exercise: Exercise, wrong: str) -> frozenset[str]:
-    """Names of the results that the wrong solution of that name fails; remembered. Takes no account of what it resembles."""
+def broken(exercise: Exercise, wrong: str) -> frozenset[tuple[str, ...]]:
+    """The results that the wrong solution of that name fails, and how; remembered. Takes no account of what it resembles."""
     if wrong not in exercise.broken:
         run = _run(exercise, exercise.wrongs[wrong], None)
         exercise.broken[wrong] = frozenset() if isinstance(run, LearnerError) else _failed(run.results)
@@ -138,9 +139,13 @@ def _run(exercise: Exercise, function: Callable, seed: int | None) -> _Run | Lea
     return run
 
 
-def _failed(results: Iterable[CaseResult]) -> frozenset[str]:
-    """Names of the results that fail; those that could not be tried say nothing."""
-    return frozenset(result.name for result in results if not result.passed and result.kind != "untried")
+def _failed(results: Iterable[CaseResult]) -> frozenset[tuple[str, ...]]:
+    """The results that fail, and how: a rule may be broken in more than one way. Those that could not be tried say nothing."""
+    return frozenset(
+        (result.name, result.kind, re.sub(r"[\d.,]+", "", result.message)[:40] if result.kind == "rule" else "")
+        for result in results
+        if not result.passed and result.kind != "untried"
+    )
 
 
 def seed_of(name: str, source: str, salt: int = 0) -> int:
@@ -198,7 +203,7 @@ def _no_borrowing() -> Iterator[list[str]]:
         if event == "call" and not names:
             module = frame.f_globals.get("__name__", "")
             if type(module) is str and module.startswith(own) and not module.startswith(f"{own}grading."):
-                names.append(frame.f_code.co_name)
+                names.append(frame.f_code.co_qualname.removesuffix(".__init__"))
 
     sys.setprofile(see)
     try:
@@ -287,7 +292,7 @@ class _Run:
             elif group == "inputs" and self.changed:
                 self.add(name, group, ("mutation", self.changed))
             elif right is None:
-                self.add(name, group, ("untried", "cannot be tried before a case above passes."))
+                self.add(name, group, ("untried", "is tried once a case above passes."))
             elif group == "gradient":
                 told = self.gradient
                 if not all(
@@ -316,21 +321,18 @@ class _Run:
                 problem = _GIVEN_UP
             else:
                 try:
-                    rule(self.function)
+                    with large_tasks(all(result.passed for result in self.results)):
+                        rule(self.function)
                 except RefusedError as refused:
                     problem = "rule", str(refused)
                 except LearnerError as error:
                     problem = error.kind, error.message
                 except Exception as error:
                     summary = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-                    problem = (
-                        "rule",
-                        (
-                            "cannot be tried before the cases above pass."
-                            if any(not result.passed for result in self.results)
-                            else f"your answer cannot be used as an answer is used ({summary})."
-                        ),
-                    )
+                    if all(result.passed for result in self.results):
+                        problem = "rule", f"your answer cannot be used as an answer is used ({summary})."
+                    else:
+                        problem = "untried", "is tried once the cases above pass."
             self.add(name, self.exercise.rule_group(name), problem)
 
     def resemblance(self) -> str:
@@ -392,6 +394,7 @@ def _compare_mapping(answer: Any, expected: Mapping, tolerance: float, part: str
 
 
 def _compare_numbers(left: np.ndarray, right: np.ndarray, tolerance: float, part: str) -> tuple[str, str] | None:
+    found, wanted = left, right
     left, right = left.astype(np.float64), right.astype(np.float64)
     with np.errstate(invalid="ignore"):
         # an infinite answer is right only where it is expected: a tolerance of infinity would accept everything
@@ -401,17 +404,22 @@ def _compare_numbers(left: np.ndarray, right: np.ndarray, tolerance: float, part
         return None
     name = "" if part == "your answer" else f"in {part}, "
     if left.ndim == 0 or left.size <= 12:
-        told = f"{name}got {describe(left)}, expected {describe(right)}."
+        told = f"{name}got {describe(found)}, expected {describe(_alike(wanted, found))}."
     else:
         worst = tuple(int(axis[0]) for axis in np.nonzero(~close))
         at = worst[0] if len(worst) == 1 else worst
         told = (
             f"{name}{int((~close).sum())} of {close.size} numbers differ; the first is at [{str(at).strip('()')}]: "
-            f"got {describe(left[worst])}, expected {describe(right[worst])}."
+            f"got {describe(found[worst])}, expected {describe(_alike(wanted, found)[worst])}."
         )
     if np.isnan(left).any() and not np.isnan(right).any():
         told += " There are NaNs: look for 0/0, 1/0, log(0) or inf - inf."
     return "value", told
+
+
+def _alike(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Expected numbers as they are shown beside found ones: as whole numbers only where both are."""
+    return wanted if found.dtype.kind in "iub" or wanted.dtype.kind not in "iu" else wanted.astype(np.float64)
 
 
 def _gradient_problem(exercise: Exercise, case: Case, given: dict[str, Any], answer: Any) -> str | None:
@@ -466,7 +474,7 @@ def _same_failures(exercise: Exercise, results: list[CaseResult]) -> str:
     if not failed or any(result.kind not in ("", "rule", "gradient", "mutation", "untried") for result in results):
         return ""
     fitting = [name for name in exercise.wrongs if broken(exercise, name) == failed]
-    return f"Your function fails where this one does: {fitting[0]}." if len(fitting) == 1 else ""
+    return f"The usual mistake that fails just here: {fitting[0]}." if len(fitting) == 1 else ""
 
 
 def _raises(wrong: Callable, exercise: Exercise, case: Case) -> bool:

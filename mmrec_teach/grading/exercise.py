@@ -63,6 +63,7 @@ are those of: the margin with its sign reversed". So word the name as a misconce
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
@@ -304,5 +305,7 @@ def find_exercise(name: str) -> Exercise:
         load_exercises()
     if name not in _REGISTRY:
         listed = ", ".join(sorted(_REGISTRY)) or "none yet"
-        raise OptionError(f"no exercise is called {name!r}", expected=f"one of: {listed}")
+        near = difflib.get_close_matches(str(name), _REGISTRY, n=1)
+        fix = f"Did you mean {near[0]!r}?" if near else ""
+        raise OptionError(f"no exercise is called {name!r}", expected=f"one of: {listed}", fix=fix)
     return _REGISTRY[name]
