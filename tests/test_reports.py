@@ -21,7 +21,7 @@ import torch
 
 from mmrec_teach.classroom import pages, report
 from mmrec_teach.classroom.gradescope import VISIBILITIES, gradescope_results
-from mmrec_teach.classroom.parts import for_student, parts_of
+from mmrec_teach.classroom.parts import for_student, parts_of, reasons_of, standing
 from mmrec_teach.classroom.plan import Plan, Task, load_plans
 from mmrec_teach.classroom.report import class_csv, read_results, safe_cell, summarise, write_gradescope, write_reports
 from mmrec_teach.classroom.result import ExerciseResult, StudentResult, read_result, result_of, write_result
@@ -190,6 +190,55 @@ def test_class_table(out):
     assert of["Cleo", "01_bpr"]["notes"].count("ignored") == 1, "a note on the whole file is told once"
     assert "not JSON" in of[f"'{FORMULA}", "01_bpr"]["notes"]
     assert of["Ada", "01_bpr"]["wall"] == loaded(out, "01_bpr", "Ada").wall
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    """The rows of ``class.csv``."""
+    return list(csv.DictReader(io.StringIO((out / "class.csv").read_text(encoding="utf-8-sig"), newline="")))
+
+
+def verdict_result(*verdicts: Verdict, score: float = 0.0) -> StudentResult:
+    exercises = tuple(ExerciseResult(one.exercise, f"what {one.exercise} does", 1.0, score, one) for one in verdicts)
+    return StudentResult("x", "x.py", "09_toy", "d", exercises, "limits", 0.0)
+
+
+RENAMED = Verdict("loss", "missing", advice="There is no `loss`; there is `los`. The name must stay as it was given.")
+LATE = Verdict(
+    "loss",
+    "failed",
+    (CaseResult("one", False, "timeout", "took too long"), CaseResult("two", False, "untried", "not tried: …")),
+)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "words", "reason"),
+    [
+        (RENAMED, "not found", "There is no `loss`; there is `los`"),
+        (LATE, "nothing", "not done in time"),
+        (Verdict("loss", "blank", advice="The stub is still there."), "not written", "not written"),
+        (Verdict("loss", "failed", (CaseResult("one", False, "shape", "no"),)), "nothing", "an answer of the wrong shape"),
+        (Verdict("loss", "failed", (CaseResult("one", False, "value"),), "Half a. sum! And more."), "nothing", "Half a. sum"),
+        (Verdict("loss", "error", advice="The grader stumbled."), "not graded",
+         "not graded, by a fault of the grader: run `mmrec-teach grade` again"),
+    ],
+)  # fmt: skip
+def test_a_bare_zero_has_a_reason(verdict, words, reason):
+    result = verdict_result(verdict, Verdict("other", "passed", (CaseResult("one", True),)))
+    assert standing(result.exercises[0]) == words
+    reasons = reasons_of(StudentResult(**{**vars(result), "exercises": result.exercises[:1]}))
+    assert reasons == [f"loss: {reason}."]
+    assert f"loss: {reason}." in next(csv.DictReader(io.StringIO(class_csv([result]), newline="")))["notes"]
+    assert summarise([report.Stored("x", result)])["lessons"][0]["exercises"][0][words.replace(" ", "_")] == 1
+
+
+def test_reasons_are_short_and_told_once():
+    long = Verdict("loss", "missing", advice="word " * 100)
+    (said,) = reasons_of(verdict_result(long))
+    assert len(said) < 180
+    assert said.endswith("word…")
+    same = [Verdict(name, "missing", advice="the file is empty.") for name in ("a", "b")]
+    assert reasons_of(verdict_result(*same)) == ["The file is empty."]
+    assert reasons_of(verdict_result(RENAMED, score=1.0)) == [], "only where nothing was earned"
 
 
 @pytest.mark.parametrize(
@@ -376,6 +425,30 @@ def test_a_students_page_says_what_happened(written):
     assert "rules 0 of 0.12" in partly
 
 
+def test_what_was_not_tried_is_one_quiet_line():
+    cases = tuple(CaseResult(f"case {number}", False, "untried", "is tried once …", "rules") for number in range(9))
+    failed = Verdict("loss", "failed", (CaseResult("one", False, "value", "got 1."), *cases[:2]))
+    text = Outline(pages.feedback_page(verdict_result(failed))).text
+    assert "Not tried, because of what fails above: case 0; case 1." in text
+    assert "Not yet (1)" in text, "what was not tried does not count as failed"
+    assert "is tried once" not in text
+    many = Verdict("loss", "failed", (CaseResult("one", False, "value", "got 1."), *cases))
+    assert "case 3; case 4; and 4 more." in Outline(pages.feedback_page(verdict_result(many))).text
+    rules = gradescope_results(verdict_result(failed))["tests"][1]["output"]
+    assert rules == "not tried, because of what fails before: case 0; case 1"
+
+
+def test_a_page_names_what_graded_it(written):
+    result = loaded(written, "01_bpr", "Ada")
+    mark = f"mmrec_teach {result.graded_with['package']} (cases {result.graded_with['exercises'][:8]})"
+    assert mark in page(written, "01_bpr", "Ada").text
+    assert mark in Outline((written / "summary.html").read_text(encoding="utf-8")).text
+    other = StudentResult(**{**vars(result), "student": "Late", "graded_with": {"package": "9", "exercises": "abcdefgh12"}})
+    text = Outline(pages.summary_page(summarise([report.Stored("a", result), report.Stored("b", other)]))).text
+    assert "Graded by different versions" in text
+    assert "mmrec_teach 9 (cases abcdefgh): 1 student" in text
+
+
 def test_what_students_write_is_text(written):
     outline = page(written, "01_bpr", SCRIPT)
     assert f"Feedback for {SCRIPT}" in outline.text
@@ -424,7 +497,7 @@ def test_summary(written):
     assert sum(step["students"] for step in bpr["distribution"]) == 8
     assert bpr["distribution"][10] == {"percent": "100 %", "students": 2}
     loss = next(one for one in bpr["exercises"] if one["name"] == "bpr_loss")
-    assert [loss[key] for key in ("solved", "partly", "nothing", "not_written")] == [2, 0, 4, 2]
+    assert [loss[key] for key in ("solved", "partly", "nothing", "not_written", "not_found")] == [2, 0, 4, 1, 1]
     name = next(iter(load_exercises()["bpr_loss"].wrongs))
     assert loss["misconceptions"] == [{"name": name, "count": 2, "students": ["Cleo", "Dan"]}]
     assert loss["failing"][0]["count"] == max(one["count"] for one in loss["failing"]) == 4
@@ -434,17 +507,45 @@ def test_summary(written):
     assert [one["student"] for one in bpr["notes"]] == ["Cleo"]
     assert [toy["exercises"][0][key] for key in ("solved", "partly", "nothing", "not_written")] == [1, 6, 3, 0]
     assert [(one["student"], one["kind"]) for one in toy["incidents"]] == [("gone", "crash")]
-    assert summary["left_out"] == []
+    assert (summary["damaged"], summary["nothing_to_grade"]) == ([], [])
+    assert bpr["graders"] == {loaded(written, "01_bpr", "Ada").grader: 8}
 
 
 def test_summary_page_shows_the_figures(written):
     outline = Outline((written / "summary.html").read_text(encoding="utf-8"))
     labels = [picture.get("aria-label") for picture in outline.named("svg")]
-    assert "solved 2, nothing yet 4, not written 2" in labels
+    assert "solved 2, nothing yet 4, not written 1, not found 1" in labels
     assert any(label and label.startswith("Number of students by percent of the points. 0 to 9 %: 2;") for label in labels)
     assert "2 (25%)" in outline.text
     assert "asked the package for the answer" in outline.text
     assert "Ada, Gil" in outline.text
+
+
+def failing(*students: str) -> dict:
+    """The summary of students for whom the cases named fail: "ab" for a and b, of a to d."""
+    stored = []
+    for number, fails in enumerate(students):
+        cases = tuple(CaseResult(name, name not in fails, "" if name not in fails else "value") for name in "abcd")
+        stored.append(report.Stored(str(number), verdict_result(Verdict("loss", "failed", cases))))
+    return summarise(stored)
+
+
+@pytest.mark.parametrize(
+    ("students", "shown"),
+    [
+        (("abcd", "abcd", "abcd"), ""),  # all alike: no case tells anything
+        (("a",), ""),  # one student is no pattern
+        (("a", "b"), ""),
+        (("a", "a", "b"), "a"),
+        (("abcd", "ab", "a"), "ab"),
+    ],
+)
+def test_cases_that_fail_most_often_are_those_that_stand_out(students, shown):
+    summary = failing(*students)
+    rows = summary["lessons"][0]["exercises"][0]["failing"]
+    assert "".join(row["case"] for row in rows if row["often"]) == shown
+    assert ("Cases that fail most often" in pages.summary_page(summary)) == bool(shown)
+    assert sum(row["count"] for row in rows) == sum(map(len, students)), "the file holds them all"
 
 
 def test_summary_of_one_student_without_points():
@@ -565,7 +666,18 @@ def test_damaged_results_are_named_and_left_out(out, capsys):
     assert len(told) == len(files) + 1
     assert len(read_results(out)[0]) == before
     assert len(list(out.glob("feedback/*/*.html"))) == before
+    assert not [line for line in told if re.search(r"\b\w+(Error|Exception)\b", line)], "no name of Python's"
+    assert all("damaged: run `mmrec-teach grade` again, it grades this student anew" in line for line in told)
     assert "binary.json" in (out / "summary.html").read_text(encoding="utf-8")
+    rows = table(out)
+    listed = {row["notes"].partition(":")[0]: row for row in rows if row["score"] == ""}
+    assert set(listed) == {f"results/01_bpr/{name}.json" for name in (*files, "binary")}, "nobody is missing in the table"
+    assert {row["notes"].partition(": ")[2].partition(" (")[0].rstrip(".") for row in listed.values()} == {
+        "damaged: run `mmrec-teach grade` again, it grades this student anew"
+    }
+    assert listed["results/01_bpr/cut.json"]["student"] == "Cleo", "what can still be read of it"
+    assert listed["results/01_bpr/empty.json"]["student"] == "empty"
+    assert len(rows) == before + len(told)
 
 
 def test_a_folder_without_results(tmp_path, capsys):
@@ -573,9 +685,52 @@ def test_a_folder_without_results(tmp_path, capsys):
     assert "Grade a class first" in capsys.readouterr().err
     (tmp_path / "results" / "01_bpr").mkdir(parents=True)
     (tmp_path / "results" / "01_bpr" / "a.json").write_text("{")
-    with pytest.raises(InputError, match=r"1 files? that cannot be read.*a\.json"):
+    with pytest.raises(InputError, match=r"1 damaged file: .*a\.json: damaged: run `mmrec-teach grade` again"):
         write_reports(tmp_path)
     assert not (tmp_path / "class.csv").exists()
+
+
+def test_what_no_grader_writes_is_graded_anew(out):
+    """Grading asks `read_result` whether a stored result can stay: what a report refuses, it must refuse too."""
+    for name, text in damaged_files(out).items():
+        path = out / "results" / "01_bpr" / f"{name}.json"
+        path.write_text(text, encoding="utf-8")
+        if name != "moved":  # grading compares the lesson itself
+            with pytest.raises(InputError, match="it grades this student anew"):
+                read_result(path)
+
+
+# -- who has nothing to grade --------------------------------------------------------------------------------------------------
+LEFT_OUT = [
+    {"student": "Pia", "file": "Pia", "sentence": "Pia: no notebook and no Python file in Pia (report.pdf)."},
+    {"student": "=Emil", "file": "=Emil", "sentence": "=Emil: the folder is empty."},
+    {"student": "<b>Olga", "file": "<b>Olga/03.py", "sentence": "<b>Olga: <b>Olga/03.py is lesson 03, not 01."},
+    {"student": "Ada", "file": "Ada/03.py", "sentence": "Ada: Ada/03.py is lesson 03, not 01."},
+]
+
+
+def test_students_with_nothing_to_grade_are_in_the_reports(out, capsys):
+    (out / "left_out.json").write_text(json.dumps({"version": 1, "entries": LEFT_OUT}), encoding="utf-8")
+    assert main(["report", str(out), "--course", str(ROOT)]) == 0
+    assert "Nothing to grade for 4 students: see class.csv" in capsys.readouterr().out
+    rows = [row for row in table(out) if row["score"] == ""]
+    assert [row["student"] for row in rows] == ["<b>Olga", "'=Emil", "Ada", "Pia"]
+    assert rows[3]["notes"] == LEFT_OUT[0]["sentence"]
+    assert {row[column] for row in rows for column in ("lesson", "points", "percent", "bpr_loss (2)", "wall")} == {""}
+    outline = Outline((out / "summary.html").read_text(encoding="utf-8"))
+    assert "Nothing to grade" in outline.text
+    assert "Pia: No notebook and no Python file in Pia (report.pdf)." in outline.text, "the name once"
+    assert "3 more handed in nothing to grade" in outline.text, "Ada has a score for another file"
+    assert "<b>Olga/03.py is lesson 03, not 01." in outline.text
+    assert len(json.loads((out / "summary.json").read_text(encoding="utf-8"))["nothing_to_grade"]) == 4
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"entries": [{"student": 1, "file": "", "sentence": ""}]}', '{"entries": [{}]}'])
+def test_a_damaged_list_of_them_costs_nobody_a_report(out, capsys, text):
+    (out / "left_out.json").write_text(text, encoding="utf-8")
+    assert main(["report", str(out), "--csv"]) == 1
+    assert "left_out.json: damaged: run `mmrec-teach grade` again" in capsys.readouterr().err
+    assert len(table(out)) == 8 + len(TOY)
 
 
 # -- the command ----------------------------------------------------------------------------------------------------------------

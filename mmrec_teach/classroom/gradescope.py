@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mmrec_teach.classroom.parts import Part, for_student, has_hidden, parts_of
+from mmrec_teach.classroom.parts import Part, for_student, has_hidden, parts_of, untried
 from mmrec_teach.classroom.result import ExerciseResult, StudentResult
 from mmrec_teach.errors import OptionError
 from mmrec_teach.grading.verdict import STATUS_WORDS
@@ -70,7 +70,11 @@ def _output(exercise: ExerciseResult, part: Part, first: bool) -> str:
         return "\n".join(lines)
     if part.holds and part.score < part.points:
         lines.append("This holds, but is paid only once the answers are right.")
+    if waiting := [case.name for case in part.cases if untried(case)]:
+        lines.append(f"not tried, because of what fails before: {'; '.join(waiting)}")
     for case in part.cases:
+        if untried(case):
+            continue
         said = for_student(case, has_hidden(exercise))
         lines.append(f"{'pass' if case.passed else 'fail'}  {case.name}" + (f": {said}" if said else ""))
     return "\n".join(lines)

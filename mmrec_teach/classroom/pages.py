@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmrec_teach.classroom.parts import for_student, has_hidden, notes_of, parts_of, unreadable
+from mmrec_teach.classroom.parts import for_student, has_hidden, notes_of, parts_of, standing, unreadable, untried
 from mmrec_teach.classroom.result import ExerciseResult, StudentResult
 from mmrec_teach.grading.sandbox import WORDS as WALL_WORDS
 from mmrec_teach.grading.verdict import CaseResult
@@ -64,11 +64,18 @@ ul.cases.yes{columns:18rem 2;column-gap:2rem}ul.cases.yes li{break-inside:avoid;
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th,td{text-align:left;padding:.5rem .9rem .5rem 0;border-top:1px solid var(--line);vertical-align:top}
 thead th{border-top:0;font-weight:600;color:var(--quiet);font-size:.9rem;vertical-align:bottom;white-space:nowrap}tbody th{font-weight:500}
-td.n,th.n{text-align:right;white-space:nowrap}td:last-child,th:last-child{padding-right:0}
-.scroll{overflow-x:auto;overflow-wrap:normal}
+td.n,th.n{text-align:right;white-space:nowrap}td.n{padding-left:.6rem}th.n{padding-left:.9rem}td:last-child,th:last-child{padding-right:0}
+.scroll{overflow-x:auto;overflow-wrap:normal;scrollbar-width:thin;scrollbar-color:var(--quiet) transparent;background:
+linear-gradient(to right,var(--card) 40%,transparent) 0 0/3rem 100% no-repeat local,
+linear-gradient(to left,var(--card) 40%,transparent) 100% 0/3rem 100% no-repeat local,
+linear-gradient(to right,var(--line),transparent) 0 0/1rem 100% no-repeat scroll,
+linear-gradient(to left,var(--line),transparent) 100% 0/1rem 100% no-repeat scroll}
+.scroll th:first-child{min-width:8rem}.tight thead .n{white-space:normal}.tight .share,.tight thead .key{display:block}
+.tight thead .key{margin:0 0 .25rem auto}.tight th,.tight td{padding-right:.5rem}.tight .n{padding-left:.4rem}.lab,svg.slim{display:none}
 svg{display:block;max-width:100%;height:auto}svg text{fill:var(--ink);font:13px system-ui,sans-serif}
 svg text.quiet{fill:var(--quiet)}.track{fill:var(--tint);stroke:var(--line)}.bar{fill:var(--bar)}
-.f-good{fill:var(--good)}.f-part{fill:url(#lines)}.f-bad{fill:url(#dots)}.f-none{fill:var(--none-tint)}.edge{fill:none;stroke:var(--quiet)}
+.f-good{fill:var(--good)}.f-part{fill:url(#lines)}.f-bad{fill:url(#dots)}.f-none{fill:var(--none-tint)}
+.f-lost{fill:url(#rungs)}.f-open{fill:url(#posts)}.edge{fill:none;stroke:var(--quiet)}
 .key{display:inline-block;vertical-align:-.1em;margin-right:.35rem}
 dl.figures{display:grid;grid-template-columns:repeat(auto-fit,minmax(8rem,1fr));gap:.75rem 1.5rem;margin:1rem 0 1.5rem}
 dl.figures div{margin:0}dl.figures dt{color:var(--quiet);font-size:.9rem}dl.figures dd{margin:0;font-size:1.5rem;font-weight:600}
@@ -79,11 +86,18 @@ footer{color:var(--quiet);font-size:.9rem;margin-top:2rem}
 table.stack thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 table.stack tr{display:grid;grid-template-columns:1fr auto;gap:.1rem 1rem;padding:.6rem 0;border-top:1px solid var(--line)}
 table.stack th,table.stack td{border:0;padding:0}table.stack tbody tr>:first-child{grid-column:1/-1}}
+@media screen and (max-width:46rem){svg.broad{display:none}svg.slim{display:block}
+.fold thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}.fold,.fold tbody{display:block}
+.fold tr{display:block;padding:.7rem 0;border-top:1px solid var(--line)}.fold tr:first-child{border-top:0;padding-top:0}
+.fold th,.fold td{display:flex;justify-content:space-between;gap:1rem;border:0;padding:.1rem 0;text-align:left;white-space:normal}
+.fold th .quiet{font-weight:400}.fold th{display:block;font-weight:600;overflow-wrap:anywhere}.fold td>span:last-child{text-align:right}
+.lab{display:inline;color:var(--quiet)}.tight .share{display:inline}}
 @media print{:root{--paper:#fff;--card:#fff}body{font-size:10.5pt}.wide{padding:0;max-width:none}.skip{display:none}
 .card{border:0;border-top:1px solid #999;border-radius:0;padding:.8rem 0;margin:.6rem 0}h2,h3{break-after:avoid}
 ul.cases li,.say,tr,svg{break-inside:avoid}*{print-color-adjust:exact;-webkit-print-color-adjust:exact}a{color:inherit}}
 """
 
+_FEW = 6  # names in one line
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -142,8 +156,8 @@ def feedback_page(result: StudentResult, pointers: Mapping[tuple[str, str], Poin
         + notes
         + cards
         + "</main><footer>"
-        f"<p>Graded from <code>{_text(result.file)}</code> by tests, with mmrec_teach "
-        f"{_text(str(result.graded_with.get('package', '')))}. The same work earns the same score whenever it is graded. "
+        f"<p>Graded from <code>{_text(result.file)}</code> by tests, with {_text(result.grader)}. "
+        "The same work earns the same score whenever it is graded. "
         "If you think that a verdict is wrong, ask your teacher and name the exercise and the case.</p></footer>"
     )
     return _page(f"Feedback for {result.student}, lesson {result.lesson}", body, narrow=True)
@@ -163,18 +177,19 @@ def _solved_words(solved: int, total: int) -> str:
     return f"{solved} of {total} exercises solved" if solved else "no exercise solved yet"
 
 
+_STANDING_WORDS = {
+    "solved": ("good", "✓", "Solved"), "partly": ("part", "◐", "Partly solved"), "nothing": ("bad", "✗", "Not yet"),
+    "not written": ("none", "…", "Not written yet"), "not found": ("none", "?", "Not found"),
+    "not graded": ("none", "–", "Not graded yet"),
+}  # fmt: skip
+
+
 def _standing(exercise: ExerciseResult) -> tuple[str, str, str]:
     """Style, sign and words for where an exercise stands."""
-    status = exercise.verdict.status
-    if status == "passed":
-        return "good", "✓", "Solved"
-    if status == "blank":
-        return "none", "…", "Not written yet"
-    if status == "missing":
-        return "none", "?", "Not found"
-    if exercise.score > 0:
-        return "part", "◐", "Partly solved"
-    return ("bad", "!", "Stops with an error") if status == "error" else ("bad", "✗", "Not yet")
+    found = standing(exercise)
+    if found == "nothing" and exercise.verdict.status == "error":
+        return "bad", "!", "Stops with an error"
+    return _STANDING_WORDS[found]
 
 
 def _state(exercise: ExerciseResult) -> str:
@@ -211,13 +226,15 @@ def _exercise_card(number: int, exercise: ExerciseResult, pointer: Pointer | Non
     if advice:
         out.append(f"<div class='say {style}'><p><strong>{_inline(advice)}</strong></p></div>")
     if tried:
-        failed = [case for case in verdict.cases if not case.passed and case.kind != "untried"]
-        untried = [case for case in verdict.cases if case.kind == "untried"]
+        failed = [case for case in verdict.cases if not case.passed and not untried(case)]
+        waiting = [_inline(case.name) for case in verdict.cases if untried(case)]
         passed = [case for case in verdict.cases if case.passed]
         if failed:
             out.append(f"<h3>Not yet ({len(failed)})</h3>{_cases(failed, hidden)}")
-        if untried:
-            out.append(f"<h3>Not tried, because of what is above ({len(untried)})</h3>{_cases(untried, hidden, named=True)}")
+        if waiting:
+            if len(waiting) > _FEW:
+                waiting[_FEW - 1 :] = [f"and {len(waiting) - _FEW + 1} more"]
+            out.append(f"<p class='quiet small'>Not tried, because of what fails above: {'; '.join(waiting)}.</p>")
         if passed:
             out.append(f"<h3>Holds ({len(passed)})</h3>{_cases(passed, hidden)}")
         parts = parts_of(exercise)
@@ -231,15 +248,15 @@ def _exercise_card(number: int, exercise: ExerciseResult, pointer: Pointer | Non
     return "".join(out) + "</section>"
 
 
-def _cases(cases: Iterable[CaseResult], hidden: bool, named: bool = False) -> str:
+def _cases(cases: Iterable[CaseResult], hidden: bool) -> str:
     """A list of cases; those of which the same is to be said stand together."""
     alike: dict[tuple, list[CaseResult]] = {}
     for place, case in enumerate(cases):
-        said = "" if named else for_student(case, hidden)
+        said = for_student(case, hidden)
         alike.setdefault((said,) if said else (said, place), []).append(case)
     items = []
     for (said, *_), together in alike.items():
-        sign, word = ("✓", "Holds: ") if together[0].passed else ("–", "Not tried: ") if named else ("✗", "Not yet: ")
+        sign, word = ("✓", "Holds: ") if together[0].passed else ("✗", "Not yet: ")
         names = "<br>".join(
             f"<span class='sign' aria-hidden='true'>{sign}</span><span class='gone'>{word}</span>{_inline(case.name)}"
             + (" <span class='quiet small'>(hidden case)</span>" if case.group == "hidden" else "")
@@ -287,8 +304,16 @@ def _score_bar(result: StudentResult) -> str:
 
 
 # -- a teacher's summary ------------------------------------------------------------------------------------------------------
-_STANDINGS = (("solved", "Solved", "good"), ("partly", "Partly", "part"), ("nothing", "Nothing yet", "bad"),
-              ("not_written", "Not written", "none"))  # fmt: skip
+#: key, words, style, always shown
+_STANDINGS = (("solved", "Solved", "good", True), ("partly", "Partly", "part", True), ("nothing", "Nothing yet", "bad", True),
+              ("not_written", "Not written", "none", True), ("not_found", "Not found", "lost", False),
+              ("not_graded", "Not graded", "open", False))  # fmt: skip
+
+
+_RARE = {
+    "not_found": "“Not found” is a function under another name, or a file that cannot be read.",
+    "not_graded": "“Not graded” is a fault of the grader: run <code>mmrec-teach grade</code> again.",
+}
 
 
 def summary_page(summary: Mapping[str, Any]) -> str:
@@ -300,25 +325,57 @@ def summary_page(summary: Mapping[str, Any]) -> str:
             f"<li><a href='#lesson-{number}'>{_text(one['lesson'])}</a></li>" for number, one in enumerate(lessons, start=1)
         )
         contents = f"<nav aria-label='Lessons'><ul class='plain'>{links}</ul></nav>"
-    left_out = ""
-    if summary["left_out"]:
-        listed = "".join(f"<li>{_text(one)}</li>" for one in summary["left_out"])
-        left_out = (
-            "<section class='card' aria-labelledby='left-out'><h2 id='left-out'>Left out of this report</h2>"
-            "<p>These stored results cannot be read. Grade those students again.</p>"
-            f"<ul class='plain'>{listed}</ul></section>"
-        )
-    total = len({one["student"] for lesson in lessons for one in lesson["results"]})
+    without = _without_score(
+        "Nothing to grade",
+        "No file of theirs could be graded. <code>class.csv</code> lists them without a score.",
+        summary["nothing_to_grade"],
+    ) + _without_score(
+        "Left out of this report",
+        "These stored results are damaged. <code>class.csv</code> lists the students without a score.",
+        summary["damaged"],
+    )
     names = ", ".join(lesson["lesson"] for lesson in lessons)
+    graded = {one["student"] for lesson in lessons for one in lesson["results"]}
+    absent = len({one["student"] for one in summary["nothing_to_grade"]} - graded)
+    more = f"; {absent} more handed in nothing to grade" if absent else ""
+    graders = ", ".join(dict.fromkeys(words for lesson in lessons for words in lesson["graders"]))
     body = (
         f"<header><p class='eyebrow'>For the teacher</p><h1>How the class did</h1>"
-        f"<p class='quiet'>{_count(total, 'student')}; {_count(len(lessons), 'lesson')}: {_text(names)}</p>{contents}</header>"
-        f"<main id='main'>{left_out}"
+        f"<p class='quiet'>{_count(len(graded), 'student')}; {_count(len(lessons), 'lesson')}: {_text(names)}{more}</p>{contents}</header>"
+        f"<main id='main'>{without}"
         + "".join(_lesson_section(number, lesson) for number, lesson in enumerate(lessons, start=1))
         + "</main><footer><p>This page names students: it is not for the class. Each name leads to the page meant for that "
-        "student. <code>summary.json</code> holds the same figures.</p></footer>"
+        f"student. <code>summary.json</code> holds the same figures. Graded with {_text(graders)}.</p></footer>"
     )
     return _page(f"Class summary: {names}", body, patterns=True)
+
+
+def _without_score(title: str, words: str, entries: Iterable[Mapping[str, str]]) -> str:
+    """A card with students who have no score, and why; "" when there are none. ``words`` is markup."""
+    alike: dict[tuple[str, str], dict[str, None]] = {}
+    for one in entries:
+        alike.setdefault((one["student"], one["sentence"]), {}).setdefault(one["file"])
+    if not alike:
+        return ""
+    name = title.lower().replace(" ", "-")
+    listed = "".join(
+        f"<li><bdi><strong>{_text(student)}</strong></bdi>: {_inline(_about_file(student, sentence, files))}"
+        # most sentences name the file themselves
+        + "".join(f" <span class='quiet small'>({_text(file)})</span>" for file in files if file not in (student, ""))
+        * all(file not in sentence for file in files)
+        + "</li>"
+        for (student, sentence), files in alike.items()
+    )
+    return (
+        f"<section class='card' aria-labelledby='{name}'><h2 id='{name}'>{title}</h2>"
+        f"<p class='quiet'>{words}</p><ul class='plain'>{listed}</ul></section>"
+    )
+
+
+def _about_file(student: str, sentence: str, files: Iterable[str]) -> str:
+    """A sentence without the name that stands before it already; a file's name at its start keeps its letters."""
+    sentence = sentence.removeprefix(f"{student}: ")
+    return sentence if sentence.startswith(tuple(filter(None, files))) else _sentence(sentence)
 
 
 def _lesson_section(number: int, lesson: Mapping[str, Any]) -> str:
@@ -342,55 +399,79 @@ def _lesson_section(number: int, lesson: Mapping[str, Any]) -> str:
 
 
 def _histogram(lesson: Mapping[str, Any]) -> str:
-    """Bars of the number of students by share of the points."""
+    """Bars of the number of students by share of the points, for a wide screen and for a narrow one; one of them is shown."""
     steps = lesson["distribution"]
-    most = max(1, *(step["students"] for step in steps))
-    width, height, base, slot = 720, 190, 150, 720 / len(steps)
+    told = "; ".join(f"{step['percent']}: {step['students']}" for step in steps if step["students"])
+    label = f"Number of students by percent of the points. {_text(told)}."
+    long = [step["percent"].replace(" to ", "–").replace(" %", "") for step in steps]
+    short = [words.partition("–")[0] for words in long]
+    return _bars(steps, long, 720, label, "broad") + _bars(steps, short, 320, label, "slim")
+
+
+def _bars(steps: Iterable[Mapping[str, Any]], labels: list[str], width: int, label: str, style: str) -> str:
+    counts = [step["students"] for step in steps]
+    height, base, slot = 190, 150, width / len(counts)
     pieces = [f"<line x1='0' x2='{width}' y1='{base}' y2='{base}' stroke='var(--line)'/>"]
-    for place, step in enumerate(steps):
-        tall = 115 * step["students"] / most
-        middle = slot * (place + 0.5)
-        if step["students"]:
+    for place, (count, words) in enumerate(zip(counts, labels, strict=True)):
+        tall, middle = 115 * count / max(1, *counts), slot * (place + 0.5)
+        if count:
             pieces.append(
                 f"<rect class='bar' x='{middle - slot * 0.36:.1f}' y='{base - tall:.1f}' width='{slot * 0.72:.1f}' "
                 f"height='{tall:.1f}' rx='3'/>"
-                f"<text x='{middle:.1f}' y='{base - tall - 7:.1f}' text-anchor='middle'>{step['students']}</text>"
+                f"<text x='{middle:.1f}' y='{base - tall - 7:.1f}' text-anchor='middle'>{count}</text>"
             )
-        short = step["percent"].replace(" to ", "–").replace(" %", "")
-        pieces.append(f"<text class='quiet' x='{middle:.1f}' y='{base + 18}' text-anchor='middle'>{short}</text>")
-    pieces.append(f"<text class='quiet' x='{width}' y='{height - 4}' text-anchor='end'>percent of the points</text>")
-    told = "; ".join(f"{step['percent']}: {step['students']}" for step in steps if step["students"])
+        pieces.append(f"<text class='quiet' x='{middle:.1f}' y='{base + 18}' text-anchor='middle'>{words}</text>")
+    under = "percent of the points" if style == "broad" else "percent of the points, from"
+    pieces.append(f"<text class='quiet' x='{width}' y='{height - 4}' text-anchor='end'>{under}</text>")
     return (
-        f"<div class='scroll' tabindex='0' role='group' aria-label='Distribution of scores'><svg viewBox='0 0 {width} {height}' "
-        f"width='{width}' height='{height}' role='img' "
-        f"aria-label='Number of students by percent of the points. {_text(told)}.' style='min-width:32rem;width:100%'>"
-        f"{''.join(pieces)}</svg></div>"
+        f"<svg class='{style}' viewBox='0 0 {width} {height}' width='{width}' height='{height}' role='img' "
+        f"aria-label='{label}' style='width:100%'>{''.join(pieces)}</svg>"
     )
 
 
+def _shown_standings(lesson: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Those that have a column: the usual ones, and any that occurs."""
+    return [
+        (key, words, style)
+        for key, words, style, always in _STANDINGS
+        if always or any(one[key] for one in lesson["exercises"])
+    ]
+
+
 def _exercise_table(lesson: Mapping[str, Any]) -> str:
-    heads = "".join(f"<th scope='col' class='n'>{_key(style)}{_text(words)}</th>" for _, words, style in _STANDINGS)
+    shown = _shown_standings(lesson)
+    heads = "".join(f"<th scope='col' class='n'>{_key(style)}{_text(words)}</th>" for _, words, style in shown)
     rows = []
     for one in lesson["exercises"]:
-        total = sum(one[key] for key, *_ in _STANDINGS)
+        total = sum(one[key] for key, *_ in shown)
         cells = "".join(
-            f"<td class='n'>{one[key]} <span class='quiet small'>({one[key] / total:.0%})</span></td>" for key, *_ in _STANDINGS
+            f"<td class='n'>{_label(words, _key(style))}<span>{one[key]} <span class='quiet small share'>({one[key] / total:.0%})</span>"
+            "</span></td>"
+            for key, words, style in shown
         )
         rows.append(
             f"<tr><th scope='row'><code>{_text(one['name'])}</code><br><span class='quiet small'>{_inline(one['title'])}</span></th>"
-            f"<td>{_standing_bar(one, total)}</td>{cells}<td class='n'>{one['mean']:g} of {one['points']:g}</td></tr>"
+            f"<td>{_standing_bar(one, total)}</td>{cells}"
+            f"<td class='n'>{_label('Mean')}<span>{one['mean']:g} of {one['points']:g}</span></td></tr>"
         )
+    told = {key: f" {words}" for key, words in _RARE.items() if any(one[key] for one in lesson["exercises"])}
+    more = "".join(told.values())
     return (
-        "<p class='quiet'>How many students solved each exercise, got part of its points, tried it in vain, or left it out.</p>"
-        "<div class='scroll' tabindex='0' role='group' aria-label='Exercises'><table>"
+        f"<p class='quiet'>How many students solved each exercise, got part of its points, tried it in vain, or left it out.{more}</p>"
+        "<div class='scroll' tabindex='0' role='group' aria-label='Exercises'><table class='fold tight'>"
         f"<thead><tr><th scope='col'>Exercise</th><th scope='col'>Shares</th>{heads}<th scope='col' class='n'>Mean</th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
+def _label(words: str, key: str = "") -> str:
+    """A column's heading inside a cell, for screens so narrow that each row becomes a block."""
+    return f"<span class='lab'>{key}{_text(words)}</span>"
+
+
 def _standing_bar(one: Mapping[str, Any], total: int) -> str:
     width, x, pieces, told = 150.0, 0.0, [], []
-    for key, words, style in _STANDINGS:
+    for key, words, style, _ in _STANDINGS:
         span = width * one[key] / total
         if one[key]:
             pieces.append(f"<rect class='f-{style}' x='{x:.1f}' y='0' width='{span:.1f}' height='18'/>")
@@ -399,7 +480,7 @@ def _standing_bar(one: Mapping[str, Any], total: int) -> str:
         x += span
     return (
         f"<svg viewBox='0 0 {width:g} 18' width='{width:g}' height='18' role='img' aria-label='{', '.join(told)}' "
-        f"style='min-width:7rem'>{''.join(pieces)}</svg>"
+        f"style='min-width:5.5rem'>{''.join(pieces)}</svg>"
     )
 
 
@@ -429,18 +510,21 @@ def _misunderstood(lesson: Mapping[str, Any], pages: Mapping[str, str]) -> str:
     else:
         out.append("<p>No answer equals those of a known misconception.</p>")
     failing = sorted(
-        ((found, one["name"]) for one in lesson["exercises"] for found in one["failing"]), key=lambda pair: -pair[0]["count"]
+        ((found, one["name"]) for one in lesson["exercises"] for found in one["failing"] if found["often"]),
+        key=lambda pair: -pair[0]["count"],
     )
     if failing:
         rows = "".join(
-            f"<tr><th scope='row'>{_inline(found['case'])}</th><td><code>{_text(name)}</code></td>"
-            f"<td>{_text(_GROUPS.get(found['group'], found['group']))}</td><td class='n'>{found['count']}</td></tr>"
+            f"<tr><th scope='row'>{_inline(found['case'])}</th><td>{_label('Exercise')}<code>{_text(name)}</code></td>"
+            f"<td>{_label('Kind')}<span>{_text(_GROUPS.get(found['group'], found['group']))}</span></td>"
+            f"<td class='n'>{_label('Students')}<span>{found['count']}</span></td></tr>"
             for found, name in failing[:10]
         )
-        more = f" The ten most frequent of {len(failing)}; the others are in summary.json." if len(failing) > 10 else ""
+        more = f" The ten most frequent of {len(failing)}." if len(failing) > 10 else ""
         out.append(
-            f"<h3>Cases that fail most often</h3><p class='quiet'>Among students who wrote the function.{more}</p>"
-            "<div class='scroll' tabindex='0' role='group' aria-label='Failing cases'><table>"
+            "<h3>Cases that fail most often</h3><p class='quiet'>Failed by more students than the exercise's cases are on average, "
+            f"among those who wrote the function.{more} All cases are in <code>summary.json</code>.</p>"
+            "<div class='scroll' tabindex='0' role='group' aria-label='Failing cases'><table class='fold'>"
             "<thead><tr><th scope='col'>Case or rule</th><th scope='col'>Exercise</th><th scope='col'>Kind</th>"
             f"<th scope='col' class='n'>Students</th></tr></thead><tbody>{rows}</tbody></table></div>"
         )
@@ -475,6 +559,12 @@ def _attention(lesson: Mapping[str, Any], pages: Mapping[str, str]) -> str:
         out.append(f"<h3>Notes on files</h3><ul class='plain'>{items}</ul>")
     walls = "; ".join(f"{WALL_WORDS.get(wall, wall)} ({_count(count, 'student')})" for wall, count in lesson["walls"].items())
     out.append(f"<h3>How the code was kept apart</h3><p>{_text(_capital(walls))}.</p>")
+    if len(lesson["graders"]) > 1:
+        told = "; ".join(f"{words}: {_count(count, 'student')}" for words, count in lesson["graders"].items())
+        out.append(
+            "<h3>Graded by different versions</h3><p>These scores do not compare well: run <code>mmrec-teach grade</code> again, "
+            f"and all are graded by one. {_text(told)}.</p>"
+        )
     return f"<div class='card'>{''.join(out)}</div>"
 
 
@@ -484,17 +574,18 @@ def _about(exercise: str) -> str:
 
 def _students(lesson: Mapping[str, Any]) -> str:
     names = [one["name"] for one in lesson["exercises"]]
-    signs = {"solved": "✓ solved", "partly": "◐ partly", "nothing": "✗ not yet", "not written": "… not written"}
+    signs = {"solved": "✓ solved", "partly": "◐ partly", "nothing": "✗ not yet", "not written": "… not written",
+             "not found": "? not found", "not graded": "– not graded"}  # fmt: skip
     heads = "".join(f"<th scope='col'><code>{_text(name)}</code></th>" for name in names)
     rows = "".join(
         f"<tr><th scope='row'><a href='{html.escape(one['page'])}'><bdi>{_text(one['student'])}</bdi></a></th>"
-        + "".join(f"<td>{signs.get(one['exercises'].get(name, ''), '')}</td>" for name in names)
-        + f"<td class='n'>{one['score']:g} of {one['points']:g}</td></tr>"
+        + "".join(f"<td>{_label(name)}<span>{signs.get(one['exercises'].get(name, ''), '')}</span></td>" for name in names)
+        + f"<td class='n'>{_label('Score')}<span>{one['score']:g} of {one['points']:g}</span></td></tr>"
         for one in lesson["results"]
     )
     return (
         "<div class='card'><h3>Students</h3><div class='scroll' tabindex='0' role='group' aria-label='Students'>"
-        f"<table><thead><tr><th scope='col'>Student</th>{heads}<th scope='col' class='n'>Score</th></tr></thead>"
+        f"<table class='fold'><thead><tr><th scope='col'>Student</th>{heads}<th scope='col' class='n'>Score</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></div></div>"
     )
 
@@ -511,7 +602,11 @@ def _page(title: str, body: str, *, narrow: bool = False, patterns: bool = False
         "<pattern id='lines' width='6' height='6' patternUnits='userSpaceOnUse' patternTransform='rotate(45)'>"
         "<rect width='6' height='6' style='fill:var(--part-tint)'/><rect width='2.5' height='6' style='fill:var(--part)'/></pattern>"
         "<pattern id='dots' width='6' height='6' patternUnits='userSpaceOnUse'><rect width='6' height='6' style='fill:var(--bad-tint)'/>"
-        "<circle cx='3' cy='3' r='1.5' style='fill:var(--bad)'/></pattern></defs></svg>"
+        "<circle cx='3' cy='3' r='1.5' style='fill:var(--bad)'/></pattern>"
+        "<pattern id='rungs' width='6' height='6' patternUnits='userSpaceOnUse'><rect width='6' height='6' style='fill:var(--none-tint)'/>"
+        "<rect width='6' height='1.5' style='fill:var(--none)'/></pattern>"
+        "<pattern id='posts' width='5' height='5' patternUnits='userSpaceOnUse'><rect width='5' height='5' style='fill:var(--none-tint)'/>"
+        "<rect width='1.5' height='5' style='fill:var(--none)'/></pattern></defs></svg>"
     )
     return (
         "<!DOCTYPE html>\n<html lang='en'><head><meta charset='utf-8'>"

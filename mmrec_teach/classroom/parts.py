@@ -33,6 +33,14 @@ KIND_WORDS = {
     "untried": "Not tried.",
 }
 _EXCEPTION = re.compile(r"^([A-Z][A-Za-z]+)\b")
+INCIDENTS = {
+    "timeout": "not done in time",
+    "crash": "ended its process",
+    "borrowed": "asked the package for the answer",
+}
+_SHORT = 160  # letters of a reason in a table
+_FIRST = re.compile(r"(?P<first>.+?)[.!?](?=\s+[A-Z`]|\s*$)", re.DOTALL)
+_UNTRIED = "cannot be tried"
 _LINE = re.compile(r", at your line (\d{1,4})\b")
 _KNOWN_EXCEPTIONS = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
@@ -129,6 +137,64 @@ def notes_of(result: StudentResult) -> list[str]:
     return out
 
 
+def untried(case: CaseResult) -> bool:
+    """Whether a case or rule was not tried, because of what failed before it: it tells nothing of its own."""
+    return not case.passed and (case.kind == "untried" or (case.kind == "rule" and case.message.startswith(_UNTRIED)))
+
+
+def standing(exercise: ExerciseResult) -> str:
+    """Where an exercise stands, in the words of a table.
+
+    Returns:
+        "solved", "partly", "nothing" (tried in vain), "not written" (still the stub), "not found" (no such function, or no readable
+        file) or "not graded" (by a fault of the grader).
+    """
+    verdict = exercise.verdict
+    if verdict.status in ("blank", "missing"):
+        return "not written" if verdict.status == "blank" else "not found"
+    if verdict.status == "passed":
+        return "solved"
+    if verdict.status == "error" and not verdict.cases:
+        return "not graded"
+    return "partly" if exercise.score > 0 else "nothing"
+
+
+def reasons_of(result: StudentResult) -> list[str]:
+    """Why exercises earned nothing, a short sentence for each reason, the exercises' names in front."""
+    why: dict[str, list[str]] = {}
+    for exercise in result.exercises:
+        if not exercise.score and exercise.points:
+            why.setdefault(_reason(exercise), []).append(exercise.name)
+    everything = len(result.exercises) > 1
+    return [
+        (_capital(said) if everything and len(names) == len(result.exercises) else f"{', '.join(names)}: {said}")
+        + ("" if said.endswith("…") else ".")
+        for said, names in why.items()
+    ]
+
+
+def _reason(exercise: ExerciseResult) -> str:
+    """Why an exercise earned nothing, in one short sentence without its full stop."""
+    verdict = exercise.verdict
+    if verdict.status == "blank":
+        return "not written"
+    if standing(exercise) == "not graded":
+        return "not graded, by a fault of the grader: run `mmrec-teach grade` again"
+    kinds = {case.kind for case in verdict.cases}
+    for kind, words in INCIDENTS.items():
+        if kind in kinds:
+            return words
+    if not verdict.advice:
+        failed = [case for case in verdict.cases if not case.passed and not untried(case)]
+        failed.sort(key=lambda case: case.group not in CORE)  # the core decides
+        words = KIND_WORDS.get(failed[0].kind, "") if failed else ""
+        return _lower(words.rstrip(".")) or "nothing to pay"
+    advice = " ".join(verdict.advice.split())
+    found = _FIRST.match(advice)
+    said = (found["first"] if found else advice).rstrip(".")
+    return said if len(said) <= _SHORT else said[: _SHORT - 1].rstrip() + "…"
+
+
 def unreadable(result: StudentResult) -> str:
     """Why nothing of a submission could be graded: the sentence that all its exercises share; "" when there is no such."""
     said = {exercise.verdict.advice for exercise in result.exercises if exercise.verdict.status == "missing"}
@@ -170,3 +236,11 @@ def _split(cents: int, keys: list[str], shares: dict[str, Fraction]) -> dict[str
 
 def _cents(value: float) -> int:
     return round(100 * float(value))
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]

@@ -1,8 +1,9 @@
 """Reports on a class, made from the results that grading stored: nothing is graded here, and all can be made again.
 
-Read from ``OUT/results/<lesson>/<student>.json`` (see `mmrec_teach.classroom.result`), written to ``OUT``:
+Read from ``OUT/results/<lesson>/<student>.json`` (see `mmrec_teach.classroom.result`) and ``OUT/left_out.json`` (students who handed
+in nothing to grade), written to ``OUT``:
 
-- ``class.csv``: one row a student and lesson, for a spreadsheet.
+- ``class.csv``: one row a student and lesson, for a spreadsheet. Students without a score are in it too, with the reason as a note.
 - ``feedback/<lesson>/<student>.html``: a page for each student.
 - ``summary.html`` and ``summary.json``: how the class did, and what it misunderstood; for the teacher.
 - ``nbgrader_scores.csv``: the columns of ``nbgrader export``.
@@ -12,19 +13,20 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 import statistics
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from mmrec_teach.classroom.gradescope import gradescope_results
 from mmrec_teach.classroom.pages import Pointer, feedback_page, summary_page
-from mmrec_teach.classroom.parts import notes_of, unreadable
-from mmrec_teach.classroom.result import ExerciseResult, StudentResult, read_result
+from mmrec_teach.classroom.parts import INCIDENTS, notes_of, reasons_of, standing, unreadable, untried
+from mmrec_teach.classroom.result import ANEW, ExerciseResult, StudentResult, read_result
 from mmrec_teach.course.master import course_root, exercises_of, read_percent
 from mmrec_teach.errors import InputError, OptionError
 from mmrec_teach.files import write_bytes, write_json, write_text
@@ -35,12 +37,10 @@ NBGRADER_COLUMNS = (
     "assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email",
     "raw_score", "late_submission_penalty", "score", "max_score",
 )  # fmt: skip
-INCIDENTS = {
-    "timeout": "not done in time",
-    "crash": "ended its process",
-    "borrowed": "asked the package for the answer",
-}
-_MISCONCEPTION = re.compile(r"^Your (?:answers are those of|function fails where this one does): (?P<name>.+)\.$", re.DOTALL)
+LEFT_OUT = "left_out.json"
+_MISCONCEPTION = re.compile(
+    r"^(?:Your answers are those of|The usual mistake that fails just here): (?P<name>.+)\.$", re.DOTALL
+)
 _FORMULA = tuple("=+-@＝＋－＠")
 _UNSEEN = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -63,40 +63,94 @@ class Stored:
         return Path("feedback", self.result.lesson, f"{self.name}.html")
 
 
-def read_results(out: Path) -> tuple[list[Stored], list[str]]:
-    """Every result of a class, by lesson and student, and a sentence for each file that cannot be used.
+@dataclass(frozen=True)
+class Unscored:
+    """Somebody without a score, and why.
+
+    Attributes:
+        student: whose it is; "" where that is not known.
+        lesson: the lesson's stem; "" where that is not known.
+        file: what the sentence is about.
+        sentence: the reason.
+    """
+
+    student: str
+    lesson: str
+    file: str
+    sentence: str
+
+    @property
+    def name(self) -> str:
+        """The student, or else the file."""
+        return self.student or self.file
+
+
+def read_results(out: Path) -> tuple[list[Stored], list[Unscored]]:
+    """Every result of a class, by lesson and student, and one `Unscored` for each file that is damaged.
 
     Args:
         out: the folder that ``mmrec-teach grade`` wrote.
     Raises:
         InputError: there is no result in it at all.
     """
-    folder = Path(out) / "results"
+    out = Path(out)
+    folder = out / "results"
     files = sorted(folder.glob("*/*.json")) if folder.is_dir() else []
-    found, problems = [], []
+    found, damaged = [], []
     for path in files:
         if path.name.startswith("."):
             continue
+        lesson = path.parent.name
         try:
             result = read_result(path)
-            if complaint := _complaint(result, path):
-                raise InputError("not the result of a student", where=str(path), found=complaint)
+            if result.lesson != lesson:
+                raise InputError(f"damaged: {ANEW}", where=str(path), found=f"lesson {result.lesson!r}")
             found.append(Stored(path.stem, result))
         except InputError as error:
-            problems.append(str(error))
-        except (AttributeError, RecursionError) as error:
-            problems.append(str(InputError("not the result of a student", where=str(path), found=type(error).__name__)))
+            file = path.relative_to(out).as_posix()
+            damaged.append(Unscored(_student_of(path), lesson, file, str(error).replace(str(path), file, 1)))
     if not found:
-        damaged = f"{len(problems)} files that cannot be read, the first: {problems[0]}" if problems else "none"
+        count = "1 damaged file" if len(damaged) == 1 else f"{len(damaged)} damaged files, the first"
         raise InputError(
             "there are no results to report",
             where=str(folder),
-            found=damaged,
+            found=f"{count}: {damaged[0].sentence.rstrip('.')}" if damaged else "none",
             expected="results/<lesson>/<student>.json",
             fix="Grade a class first: mmrec-teach grade FOLDER --out OUT",
         )
     found.sort(key=lambda one: (one.result.lesson, one.result.student.casefold(), one.result.student, one.name))
-    return found, problems
+    return found, sorted(damaged, key=lambda one: (one.lesson, one.student.casefold(), one.file))
+
+
+def read_left_out(out: Path) -> list[Unscored]:
+    """Students who handed in nothing to grade, as grading noted them in ``OUT/left_out.json``; none where there is no such file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    path = Path(out) / LEFT_OUT
+    if not path.exists():
+        return []
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))["entries"]
+        found = [Unscored(one["student"], "", one["file"], one["sentence"]) for one in entries]
+        sound = all(isinstance(text, str) for one in found for text in (one.student, one.file, one.sentence))
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise InputError("damaged: run `mmrec-teach grade` again, it is written anew", where=str(path))
+    return sorted(found, key=lambda one: (one.name.casefold(), one.name, one.file, one.sentence))
+
+
+def _student_of(path: Path) -> str:
+    """Whose a damaged result is: what it says as far as it goes, or else what its file is called."""
+    try:
+        text = path.read_bytes()[:10_000].decode("utf-8", "replace")
+        said = re.search(r'"student":\s*("(?:[^"\\]|\\.)*")', text)
+        student = json.loads(said[1]) if said else ""
+    except (OSError, ValueError):
+        student = ""
+    return student or path.stem
 
 
 def write_reports(
@@ -123,13 +177,20 @@ def write_reports(
     out = Path(out)
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise OptionError("unknown kind of report", found=unknown[0], expected=", ".join(KINDS))
-    stored, problems = read_results(out)
-    for problem in problems:
-        tell(problem)
+    stored, damaged = read_results(out)
+    for one in damaged:
+        tell(one.sentence)
+    try:
+        left_out = read_left_out(out)
+    except InputError as error:
+        left_out = []
+        tell(str(error))
     results = [one.result for one in stored]
     written = []
     if "csv" in kinds:
-        write_bytes(out / "class.csv", class_csv(results).encode("utf-8-sig"))  # the mark tells Excel that this is UTF-8
+        write_bytes(
+            out / "class.csv", class_csv(results, [*damaged, *left_out]).encode("utf-8-sig")
+        )  # the mark tells Excel that this is UTF-8
         written.append(out / "class.csv")
     if "nbgrader" in kinds:
         write_bytes(out / "nbgrader_scores.csv", nbgrader_csv(results).encode("utf-8"))
@@ -140,7 +201,7 @@ def write_reports(
             write_text(out / one.page, feedback_page(one.result, pointers))
             written.append(out / one.page)
     if "summary" in kinds:
-        summary = summarise(stored, problems, pointers)
+        summary = summarise(stored, damaged, left_out, pointers)
         write_json(out / "summary.json", summary)
         write_text(out / "summary.html", summary_page(summary))
         written += [out / "summary.json", out / "summary.html"]
@@ -163,9 +224,9 @@ def write_gradescope(
         InputError: no result there.
         OptionError: an unknown ``hidden``.
     """
-    stored, problems = read_results(Path(out))
-    for problem in problems:
-        tell(problem)
+    stored, damaged = read_results(Path(out))
+    for one in damaged:
+        tell(one.sentence)
     written = []
     for one in stored:
         path = Path(target) / one.result.lesson / one.name / "results.json"
@@ -174,8 +235,15 @@ def write_gradescope(
     return written
 
 
-def class_csv(results: Iterable[StudentResult]) -> str:
-    """One row a student and lesson: the score, then a column for each exercise, notes, and the wall the code ran behind."""
+def class_csv(results: Iterable[StudentResult], unscored: Iterable[Unscored] = ()) -> str:
+    """One row a student and lesson: the score, then a column for each exercise, notes, and the wall the code ran behind.
+
+    The notes say why an exercise earned nothing.
+
+    Args:
+        results: one each.
+        unscored: those without a score; their sentence is the note.
+    """
     results = list(results)
     columns: dict[str, None] = {}
     for result in results:
@@ -183,7 +251,7 @@ def class_csv(results: Iterable[StudentResult]) -> str:
     rows: list[list[Any]] = [["student", "lesson", "score", "points", "percent", *columns, "notes", "wall"]]
     for result in results:
         scores = {_column(exercise): _number(exercise.score) for exercise in result.exercises}
-        notes = [unreadable(result), *notes_of(result)]
+        notes = [*reasons_of(result), *notes_of(result)]
         rows.append(
             [
                 safe_cell(result.student), safe_cell(result.lesson), _number(result.score), _number(result.points),
@@ -191,6 +259,9 @@ def class_csv(results: Iterable[StudentResult]) -> str:
                 *(scores.get(column, "") for column in columns), safe_cell(" ".join(filter(None, notes))), safe_cell(result.wall),
             ]
         )  # fmt: skip
+    for one in unscored:
+        empty = [""] * (3 + len(columns))
+        rows.append([safe_cell(one.name), safe_cell(one.lesson), *empty, safe_cell(one.sentence), ""])
     return _csv(rows)
 
 
@@ -210,12 +281,29 @@ def safe_cell(text: str) -> str:
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 
-def summarise(stored: list[Stored], problems: list[str] = (), pointers: dict[tuple[str, str], Pointer] | None = None) -> dict:
-    """How a class did, as plain values: what ``summary.json`` holds and ``summary.html`` shows."""
+def summarise(
+    stored: list[Stored],
+    damaged: Iterable[Unscored] = (),
+    left_out: Iterable[Unscored] = (),
+    pointers: dict[tuple[str, str], Pointer] | None = None,
+) -> dict[str, Any]:
+    """How a class did, as plain values: what ``summary.json`` holds and ``summary.html`` shows.
+
+    Args:
+        stored: the results.
+        damaged: results that cannot be read.
+        left_out: students who handed in nothing to grade.
+        pointers: see `find_pointers`.
+    """
     lessons = []
     for lesson in dict.fromkeys(one.result.lesson for one in stored):
         lessons.append(_lesson(lesson, [one for one in stored if one.result.lesson == lesson], pointers or {}))
-    return {"format": 1, "lessons": lessons, "left_out": list(problems)}
+    return {
+        "format": 1,
+        "lessons": lessons,
+        "damaged": [{**asdict(one), "student": one.name} for one in damaged],
+        "nothing_to_grade": [{"student": one.name, "file": one.file, "sentence": one.sentence} for one in left_out],
+    }
 
 
 def _lesson(lesson: str, stored: list[Stored], pointers: dict[tuple[str, str], Pointer]) -> dict[str, Any]:
@@ -255,6 +343,7 @@ def _lesson(lesson: str, stored: list[Stored], pointers: dict[tuple[str, str], P
         "identical": _identical(results),
         "notes": notes,
         "walls": dict(sorted(Counter(result.wall for result in results).items())),
+        "graders": dict(sorted(Counter(result.grader for result in results).items())),
         "results": [
             {
                 "student": one.result.student,
@@ -269,27 +358,22 @@ def _lesson(lesson: str, stored: list[Stored], pointers: dict[tuple[str, str], P
     }
 
 
-def standing(exercise: ExerciseResult) -> str:
-    """ "solved", "partly", "nothing" (tried in vain) or "not written" (blank or missing)."""
-    if exercise.verdict.status in ("blank", "missing"):
-        return "not written"
-    if exercise.verdict.status == "passed":
-        return "solved"
-    return "partly" if exercise.score > 0 else "nothing"
-
-
 def _exercise(name: str, results: list[StudentResult]) -> dict[str, Any]:
     tried = [(result.student, one) for result in results for one in result.exercises if one.name == name]
     standings = Counter(standing(one) for _, one in tried)
     misconceptions: dict[str, list[str]] = {}
     failing: dict[tuple[str, str], list[str]] = {}
+    cases: set[tuple[str, str]] = set()
     for student, one in tried:
         if found := _MISCONCEPTION.match(one.verdict.advice):
             misconceptions.setdefault(found["name"], []).append(student)
         if one.verdict.status not in ("blank", "missing"):
             for case in one.verdict.cases:
-                if not case.passed and case.kind != "untried":
+                cases.add((case.name, case.group))
+                if not case.passed and not untried(case):
                     failing.setdefault((case.name, case.group), []).append(student)
+    # where every case fails as often as every other, none of them tells a teacher anything
+    usual = sum(map(len, failing.values())) / max(1, len(cases))
     return {
         "name": name,
         "title": tried[0][1].title,
@@ -299,12 +383,20 @@ def _exercise(name: str, results: list[StudentResult]) -> dict[str, Any]:
         "partly": standings["partly"],
         "nothing": standings["nothing"],
         "not_written": standings["not written"],
+        "not_found": standings["not found"],
+        "not_graded": standings["not graded"],
         "misconceptions": [
             {"name": words, "count": len(students), "students": students}
             for words, students in sorted(misconceptions.items(), key=lambda one: (-len(one[1]), one[0]))
         ],
         "failing": [
-            {"case": case, "group": group, "count": len(students), "students": students}
+            {
+                "case": case,
+                "group": group,
+                "count": len(students),
+                "often": len(students) > max(1, usual),
+                "students": students,
+            }
             for (case, group), students in sorted(
                 failing.items(), key=lambda one: (-len(one[1]), GROUPS.index(one[0][1]), one[0][0])
             )
@@ -323,7 +415,7 @@ def _identical(results: list[StudentResult]) -> list[list[str]]:
     """Students whose code cells are the same to the letter, where something was written."""
     groups: dict[str, list[str]] = {}
     for result in results:
-        if any(standing(exercise) != "not written" for exercise in result.exercises):
+        if any(standing(exercise) not in ("not written", "not found", "not graded") for exercise in result.exercises):
             groups.setdefault(result.digest, []).append(result.student)
     return [students for students in groups.values() if len(students) > 1]
 
@@ -353,30 +445,6 @@ def find_pointers(course: Path | None = None) -> dict[tuple[str, str], Pointer]:
             section = [words for index, level, words in headings if level == 2 and index < one.cell]
             found[path.stem, one.id] = Pointer(title, section[-1] if section else "", one.hints[0] if one.hints else "")
     return found
-
-
-def _complaint(result: StudentResult, path: Path) -> str:
-    """What is wrong with a result that can be read as one; "" when nothing is."""
-    texts = [result.student, result.file, result.lesson, result.digest, result.wall, *result.notes]
-    numbers: list[Any] = [result.seconds]
-    for exercise in result.exercises:
-        verdict = exercise.verdict
-        texts += [exercise.name, exercise.title, verdict.status, verdict.advice, *verdict.notes]
-        texts += [text for case in verdict.cases for text in (case.name, case.kind, case.message, case.group)]
-        numbers += [exercise.points, exercise.score]
-        if verdict.status not in STATUS_WORDS:
-            return f"the status {verdict.status!r}"
-        if odd := [case.group for case in verdict.cases if case.group not in GROUPS]:
-            return f"a case of the group {odd[0]!r}"
-    if not all(isinstance(text, str) for text in texts):
-        return "something else where a text should be"
-    if not all(type(number) in (int, float) and 0 <= number < 1e9 for number in numbers):
-        return "something else where a number should be"
-    if any(exercise.score > exercise.points for exercise in result.exercises):
-        return "more points than there are"
-    if result.lesson != path.parent.name:
-        return f"lesson {result.lesson!r}"
-    return ""
 
 
 def _column(exercise: ExerciseResult) -> str:

@@ -12,9 +12,10 @@ from mmrec_teach.classroom.plan import Plan
 from mmrec_teach.errors import InputError
 from mmrec_teach.files import write_json
 from mmrec_teach.grading.submission import Graded
-from mmrec_teach.grading.verdict import CaseResult, Verdict
+from mmrec_teach.grading.verdict import GROUPS, STATUS_WORDS, CaseResult, Verdict
 
 FORMAT = 1
+ANEW = "run `mmrec-teach grade` again, it grades this student anew"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,12 @@ class StudentResult:
         """Points there are."""
         return sum(exercise.points for exercise in self.exercises)
 
+    @property
+    def grader(self) -> str:
+        """What it was graded by, in words: the package's version, and the beginning of the digest of the exercises' cases."""
+        version, cases = (str(self.graded_with.get(key, "")) for key in ("package", "exercises"))
+        return " ".join(filter(None, ("mmrec_teach", version, f"(cases {cases[:8]})" if cases else "")))
+
 
 def result_of(student: str, file: str, plan: Plan, graded: Graded, salt: int = 0) -> StudentResult:
     """The result that follows from the verdicts on a submission."""
@@ -117,12 +124,38 @@ def read_result(path: Path) -> StudentResult:
     """Read what `write_result` wrote.
 
     Raises:
-        InputError: it is not that.
+        InputError: it is not that, or holds what no grader writes (more points than there are, say).
     """
     try:
-        return result_from(json.loads(path.read_text(encoding="utf-8")))
+        result = result_from(json.loads(path.read_text(encoding="utf-8")))
+        complaint = _complaint(result)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError("not the result of a student", where=str(path), found=f"{type(error).__name__}: {error}") from error
+        raise InputError(f"damaged: {ANEW}", where=str(path)) from error
+    if complaint:
+        raise InputError(f"damaged: {ANEW}", where=str(path), found=complaint)
+    return result
+
+
+def _complaint(result: StudentResult) -> str:
+    """What is wrong with a result that can be read as one; "" when nothing is."""
+    texts = [result.student, result.file, result.lesson, result.digest, result.wall, *result.notes]
+    numbers: list[Any] = [result.seconds]
+    for exercise in result.exercises:
+        verdict = exercise.verdict
+        texts += [exercise.name, exercise.title, verdict.status, verdict.advice, *verdict.notes]
+        texts += [text for case in verdict.cases for text in (case.name, case.kind, case.message, case.group)]
+        numbers += [exercise.points, exercise.score]
+        if verdict.status not in STATUS_WORDS:
+            return f"the status {verdict.status!r}"
+        if odd := [case.group for case in verdict.cases if case.group not in GROUPS]:
+            return f"a case of the group {odd[0]!r}"
+    if not all(isinstance(text, str) for text in texts) or not isinstance(result.graded_with, dict):
+        return "something else where a text should be"
+    if not all(type(number) in (int, float) and 0 <= number < 1e9 for number in numbers):
+        return "something else where a number should be"
+    if any(exercise.score > exercise.points for exercise in result.exercises):
+        return "more points than there are"
+    return ""
 
 
 def result_from(stored: dict[str, Any]) -> StudentResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from pathlib import Path
 
@@ -40,7 +41,8 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _report(args: argparse.Namespace) -> int:
-    from mmrec_teach.classroom.report import KINDS, write_gradescope, write_reports
+    from mmrec_teach.classroom.report import KINDS, read_left_out, write_gradescope, write_reports
+    from mmrec_teach.errors import InputError
 
     problems: dict[str, None] = {}
 
@@ -59,6 +61,12 @@ def _report(args: argparse.Namespace) -> int:
     if args.gradescope:
         files = write_gradescope(args.out, args.gradescope, hidden=args.hidden, tell=tell)
         print(f"{args.gradescope}: {len(files)} results.json")
+    with contextlib.suppress(InputError):  # told already
+        absent = {one.name for one in read_left_out(args.out)}
+        if absent:
+            print(
+                f"Nothing to grade for {len(absent)} {'student' if len(absent) == 1 else 'students'}: see class.csv or summary.html"
+            )
     for sentence in problems:
         print(f"Left out: {sentence}", file=sys.stderr)
     return 1 if problems else 0
