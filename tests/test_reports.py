@@ -8,6 +8,7 @@ import io
 import itertools
 import json
 import math
+import os
 import re
 import textwrap
 from collections import Counter
@@ -487,6 +488,60 @@ def test_reports_are_the_same_each_time(out):
     again = write_reports(out, course=ROOT)
     assert {path: path.read_bytes() for path in again} == before
     assert not [path for path in out.rglob(".*") if path.is_dir()], "no temporary folder is left"
+
+
+MEASURE = """() => {
+    const seen = box => box.width > 1 && box.height > 1, boxes = found => found.map(one => one.getBoundingClientRect()).filter(seen);
+    const words = node => { const range = document.createRange(); range.selectNodeContents(node); return range; };
+    const rows = [...document.querySelectorAll("thead tr")].filter(row => getComputedStyle(row.parentNode).position === "static");
+    const heads = rows.map(row => boxes([...row.cells].map(words)));
+    return {
+        page: document.documentElement.scrollWidth - innerWidth,
+        tables: Math.max(0, ...[...document.querySelectorAll(".scroll")].map(one => one.scrollWidth - one.clientWidth)),
+        gaps: heads.flatMap(row => row.slice(1).map((box, place) => box.left - row[place].right)),
+        letters: boxes([...document.querySelectorAll("svg text")]).map(box => box.height),
+        pictures: boxes([...document.querySelectorAll("svg[role=img]")]).map(box => box.right - innerWidth),
+    };
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.xdist_group("browser")
+def test_pages_fit_every_screen(out):
+    """At any width, nothing is cut, headings do not touch, and the letters of a picture can be read."""
+    from mmrec_teach.cli.doctor import find_chromium
+    from tests.lab_driver import CHROMIUM_OPTIONS
+
+    if (chromium := find_chromium()) is None:
+        reason = "there is no Chromium here (install it, or name it in MMREC_TEACH_CHROMIUM)"
+        pytest.fail(reason) if os.environ.get("MMREC_TEACH_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    ada = loaded(out, "01_bpr", "Ada")
+    lost = Verdict("bpr_score", "error", advice="The grader could not finish this one. It is no fault of the submission.")
+    exercises = (ExerciseResult("bpr_score", "a score", 1.0, 0.0, lost), *ada.exercises[1:])
+    write_result(
+        out / "results" / "01_bpr" / "Gus.json", StudentResult(**{**vars(ada), "student": "Gus", "exercises": exercises})
+    )
+    write_reports(out, kinds=["html", "summary"], course=ROOT)
+    shown = [out / "summary.html", out / "feedback" / "01_bpr" / "Cleo.html"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
+        try:
+            view = browser.new_page()
+            for path in shown:
+                view.goto(path.as_uri())
+                for width in (360, 390, 730, 900, 1200):
+                    view.set_viewport_size({"width": width, "height": 800})
+                    found = view.evaluate(MEASURE)
+                    where = f"{path.name} at {width}: {found}"
+                    assert found["page"] <= 0, where
+                    assert found["tables"] == 0, where
+                    assert all(right <= 0 for right in found["pictures"]), where
+                    assert all(gap >= 4 for gap in found["gaps"]), where
+                    assert all(height >= 12 for height in found["letters"]), where
+        finally:
+            browser.close()
 
 
 # -- the teacher's summary ------------------------------------------------------------------------------------------------------
