@@ -512,20 +512,12 @@ class _Slopes(torch.autograd.Function):
 
 def _with_slopes(answer: Any, given: list[Any], session: Session, handle: int) -> Any:
     """The answer with its tensors joined to this process's autograd graph."""
-    inputs = [leaf for leaf in _leaves(given) if type(leaf) is torch.Tensor and leaf.requires_grad]
-    made = [leaf for leaf in _leaves(answer) if type(leaf) is torch.Tensor and leaf.requires_grad]
+    inputs = [leaf for leaf in wire.leaves(given) if type(leaf) is torch.Tensor and leaf.requires_grad]
+    made = [leaf for leaf in wire.leaves(answer) if type(leaf) is torch.Tensor and leaf.requires_grad]
     if not made or not inputs:
         return _mapped(answer, lambda leaf: leaf.detach() if type(leaf) is torch.Tensor else leaf)
     joined = iter(_Slopes.apply(session, handle, tuple(leaf.detach() for leaf in made), *inputs))
     return _mapped(answer, lambda leaf: next(joined) if type(leaf) is torch.Tensor and leaf.requires_grad else leaf)
-
-
-def _leaves(value: Any) -> list:
-    if type(value) in (list, tuple):
-        return [leaf for part in value for leaf in _leaves(part)]
-    if type(value) is dict:
-        return [leaf for part in value.values() for leaf in _leaves(part)]
-    return [value]
 
 
 def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -538,7 +530,7 @@ def _mapped(value: Any, change: Callable[[Any], Any]) -> Any:
 
 def _write_back(given: list[Any], changed: Any) -> None:
     """Change the inputs here as the function changed them there, so that the judge sees it."""
-    leaves = _leaves(given)
+    leaves = wire.leaves(given)
     for index, now in changed.items() if type(changed) is dict else ():
         if type(index) is not int or not 0 <= index < len(leaves):
             continue
@@ -580,7 +572,7 @@ def _printable(text: str) -> str:
 
 def _refuse_giants(answer: Any) -> None:
     """A sparse matrix may stand for more numbers than the judge's memory holds."""
-    for leaf in _leaves(answer):
+    for leaf in wire.leaves(answer):
         sparse = type(leaf).__module__.startswith("scipy.sparse") or (
             type(leaf) is torch.Tensor and leaf.layout != torch.strided
         )

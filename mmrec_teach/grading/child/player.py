@@ -193,17 +193,17 @@ class Student:
         """One call of the function."""
         given = order["given"]
         # tuples and local names: what a submission finds in this frame, it cannot rewrite
-        leaves, imprint = tuple(_leaves(given)), _imprint
+        leaves, imprint = tuple(wire.leaves(given)), _imprint
         before = tuple([imprint(leaf) for leaf in leaves])
-        watch = Watch(*[value for value in _leaves(given) if isinstance(value, torch.Tensor)]) if order["watch"] else None
+        watch = Watch(*[value for value in wire.leaves(given) if isinstance(value, torch.Tensor)]) if order["watch"] else None
         try:
             with time_limit(self.seconds), watch or contextlib.nullcontext():
                 answer = self.function(*given, **order["named"])
         except (Exception, OutOfTimeError, SystemExit, KeyboardInterrupt, GeneratorExit) as error:
             failure = telling.told(error, self.function, self.seconds)
             return {"error": [failure.kind, failure.message]}
-        made = [leaf for leaf in _leaves(answer) if type(leaf) is torch.Tensor and leaf.requires_grad]
-        inputs = [leaf for leaf in _leaves(given) if type(leaf) is torch.Tensor and leaf.requires_grad]
+        made = [leaf for leaf in wire.leaves(answer) if type(leaf) is torch.Tensor and leaf.requires_grad]
+        inputs = [leaf for leaf in wire.leaves(given) if type(leaf) is torch.Tensor and leaf.requires_grad]
         if made and inputs:
             self.answers[order["handle"]] = (made, inputs)
             for handle in list(self.answers)[:-KEPT_ANSWERS]:
@@ -224,14 +224,6 @@ class Student:
         with time_limit(self.seconds):
             slopes = torch.autograd.grad(made, inputs, order["vectors"], allow_unused=True, retain_graph=True)
         return {"slopes": [None if slope is None else slope.detach() for slope in slopes]}
-
-
-def _leaves(value: Any) -> list:
-    if type(value) in (list, tuple):
-        return [leaf for part in value for leaf in _leaves(part)]
-    if type(value) is dict:
-        return [leaf for part in value.values() for leaf in _leaves(part)]
-    return [value]
 
 
 def _imprint(leaf: Any) -> Any:

@@ -171,6 +171,15 @@ def settle(value: Any, depth: int = 0) -> Any:
     return value if _array_node(value) is not None else Opaque(kind.__name__)
 
 
+def leaves(value: Any) -> list:
+    """What lists, tuples and dicts hold, in order, whatever their depth."""
+    if type(value) in (list, tuple):
+        return [leaf for part in value for leaf in leaves(part)]
+    if type(value) is dict:
+        return [leaf for part in value.values() for leaf in leaves(part)]
+    return [value]
+
+
 # -- the tree ---------------------------------------------------------------------------------------------------------------
 def _encode(value: Any, arrays: list[np.ndarray], depth: int) -> Any:
     if depth > MAX_DEPTH:
