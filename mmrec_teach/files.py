@@ -17,16 +17,27 @@ def atomic_path(target: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; it replaces ``target`` if the block ends without an error.
 
     The block may create a file or a directory there. A directory replaces an existing one as a whole.
+
+    Raises:
+        OSError: it cannot be written; its ``filename`` is the target's, not that of the temporary path.
     """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    try:
+        holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.tmp-", dir=target.parent))
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from error
     temporary = holder / target.name
     try:
         yield temporary
         if temporary.is_dir() and target.exists():
             os.replace(target, holder / "previous")
         os.replace(temporary, target)
+    except OSError as error:
+        # of a full disk the system says no name at all
+        if error.errno is None or not (error.filename is None or str(error.filename).startswith(str(holder))):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 

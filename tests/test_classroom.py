@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pty
 import shutil
 import signal
 import subprocess
@@ -19,13 +21,17 @@ import psutil
 import pytest
 
 from mmrec_teach.classroom import grade as grading
+from mmrec_teach.classroom import intake, plan
 from mmrec_teach.classroom.grade import grade_class, result_paths
-from mmrec_teach.classroom.plan import load_plans
+from mmrec_teach.classroom.intake import take_in
+from mmrec_teach.classroom.plan import exercise_lessons, load_plans
+from mmrec_teach.classroom.progress import APART, PULSE, Progress
 from mmrec_teach.classroom.result import read_result, write_result
 from mmrec_teach.classroom.roster import MAX_ZIP_ENTRIES, Entry, Roster, find_submissions
 from mmrec_teach.classroom.worker import grade_file, is_unfinished, not_graded
 from mmrec_teach.cli import doctor, main
 from mmrec_teach.errors import InputError, OptionError
+from mmrec_teach.files import atomic_path
 from mmrec_teach.grading.submission import Submission
 from tests.toy_course import ROOT
 
@@ -106,9 +112,64 @@ def test_a_folder_of_several_lessons_with_what_lies_about(tmp_path):
         ("mia", "01_bpr"), ("mia", "02_vbpr"), *(("zoe", stem) for stem in LESSONS), ("kim", "01_bpr"),
     }  # fmt: skip
     assert roster.problems == {"mia": "mia: there is no notebook or Python file to grade in it."}
+    assert roster.left_out == (), "mia's other files are graded"
     one = find_submissions(tmp_path, LESSONS, ["02_vbpr"], skip=tmp_path / "out")
     assert set(found(one)) == {("mia", "02_vbpr"), ("zoe", "02_vbpr")}
     assert one.notes == ("Nothing for 02_vbpr from kim.",)
+    assert [(left.student, left.file, left.sentence) for left in one.left_out] == [
+        ("kim", "01-bpr-kim/lessons/01_bpr.py", "kim: 01-bpr-kim/lessons/01_bpr.py is lesson 01, not 02.")
+    ]
+
+
+def test_students_with_nothing_to_grade_are_named(tmp_path):
+    put(tmp_path, {
+        "ann_01_bpr.py": SOLVED, "pdf/essay.pdf": "", "much/a.pdf": "", "much/b.txt": "", "submitted/nb/hw.odt": "",
+        "kim_123_4567_essay.pdf": "", "Mia Müller_47_assignsubmission_file_/essay.pdf": "", "course notes.pdf": "",
+        ".dot_01_bpr.py": SOLVED, "dotted/.01_bpr.ipynb": "{}", "ann/.01_bpr.py": "", "._ann_01_bpr.py": "", "mac/._01_bpr.py": "",
+        "other_02_vbpr.py": "", "two.py": SOLVED, "two_01_bpr.py": SOLVED,
+    })  # fmt: skip
+    (tmp_path / "empty").mkdir()
+    zipped(tmp_path / "packed.zip", {"hw/essay.pdf": ""})
+    zipped(tmp_path / "packed dot.zip", {"hw/.01_bpr.py": SOLVED})
+    roster = look(tmp_path, "01_bpr")
+    assert set(found(roster)) == {("ann", "01_bpr")}
+    nothing = "there is no notebook or Python file to grade in it"
+    dot = "skipped: its name starts with a dot. Give it another name."
+    assert {one.student: (one.file, one.sentence) for one in roster.left_out} == {
+        "pdf": ("pdf/essay.pdf", f"pdf: {nothing} (essay.pdf)."),
+        "much": ("much", f"much: {nothing} (a.pdf, b.txt)."),
+        "nb": ("submitted/nb/hw.odt", f"submitted/nb: {nothing} (hw.odt)."),
+        "kim": ("kim_123_4567_essay.pdf", "kim_123_4567_essay.pdf: neither a notebook nor a Python file; there is nothing to grade."),
+        "Mia Müller": (
+            "Mia Müller_47_assignsubmission_file_/essay.pdf", f"Mia Müller_47_assignsubmission_file_: {nothing} (essay.pdf).",
+        ),
+        "dot": (".dot_01_bpr.py", f".dot_01_bpr.py: {dot}"),
+        "dotted": ("dotted/.01_bpr.ipynb", f"dotted/.01_bpr.ipynb: {dot}"),
+        "mac": ("mac", f"mac: {nothing}."),
+        "other": ("other_02_vbpr.py", "other: other_02_vbpr.py is lesson 02, not 01."),
+        "two": ("two.py", "two, 01_bpr: 2 files claim to be the submission (two.py and two_01_bpr.py); keep one of them."),
+        "empty": ("empty", f"empty: {nothing}."),
+        "packed": ("packed/hw/essay.pdf", f"packed: {nothing} (hw/essay.pdf)."),
+        "packed dot": ("packed dot/hw/.01_bpr.py", f"packed dot/hw/.01_bpr.py: {dot}"),
+    }  # fmt: skip
+
+
+def test_who_is_left_out_is_written_each_run(tmp_path):
+    folder = put(tmp_path / "class", {"ann_01_bpr.py": SOLVED, "pdf/essay.pdf": "", "zoe/essay.pdf": ""})
+    out = tmp_path / "out"
+    take_in(folder, out, ["01"])
+    kept = json.loads((out / intake.LEFT_OUT).read_text(encoding="utf-8"))
+    assert kept["version"] == 1
+    assert [(one["student"], one["file"]) for one in kept["entries"]] == [("pdf", "pdf/essay.pdf"), ("zoe", "zoe/essay.pdf")]
+    put(tmp_path, {"pdf.py": SOLVED})
+    take_in(tmp_path / "pdf.py", out, ["01"])
+    assert [one.student for one in intake.read_left_out(out)] == ["zoe"], "one student alone leaves the others' as they are"
+    shutil.rmtree(folder / "zoe")
+    put(folder, {"pdf/01_bpr.py": SOLVED})
+    take_in(folder, out, ["01"])
+    assert json.loads((out / intake.LEFT_OUT).read_text(encoding="utf-8")) == {"version": 1, "entries": []}
+    (out / intake.LEFT_OUT).write_text("{", encoding="utf-8")
+    assert intake.read_left_out(out) == []
 
 
 def test_a_pair_counts_once_and_the_newest_file_wins(tmp_path):
@@ -209,7 +270,7 @@ def test_links_out_of_a_folder_and_odd_files_are_not_followed(tmp_path):
         "eve/01_bpr.py: a link that leaves its folder is not followed; put the file itself there."
     )
     assert "eve/up" in roster.problems
-    assert roster.problems["zoe"].endswith("no notebook or Python file to grade in it.")
+    assert roster.problems["zoe"] == "zoe: there is no notebook or Python file to grade in it."
 
 
 def test_bad_folders_are_one_sentence(tmp_path, capsys):
@@ -223,9 +284,127 @@ def test_bad_folders_are_one_sentence(tmp_path, capsys):
     assert main(["grade", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "no submission for any lesson" in capsys.readouterr().err
     put(tmp_path, {"mia.py": SOLVED})
-    for words in (["--lesson", "77"], ["--jobs", "0"], ["--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"]):
+    capsys.readouterr()
+    for words, said in (
+        (["--lesson", "77"], "no lesson is called '77'"),
+        (["--jobs", "0"], "at least one process"),
+        (["--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"], "its own number of workers"),
+        (["--out", str(tmp_path)], "results would lie among the submissions"),
+        (["--out", str(tmp_path / "mia.py")], "a file stands where results should go"),
+    ):
         assert main(["grade", str(tmp_path), *words]) == 2
+        assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mia.py", "notes.txt"], "nothing is written"
+
+
+def test_another_lesson_is_named(tmp_path):
+    put(tmp_path, {"01_bpr.ipynb": "{}", "README.md": ""})
+    with pytest.raises(InputError, match=r"no submission for 02_vbpr is in there: 01_bpr\.ipynb is lesson 01, not 02\."):
+        look(tmp_path, "02_vbpr")
+    with pytest.raises(InputError, match=r"is lesson 01, not 02 or 03\."):
+        look(tmp_path, "02_vbpr", "03_lightgcn")
+
+
+def test_wrong_uses_are_told_before_anything_heavy_is_imported(tmp_path):
+    """Each was a wait of seconds for a sentence."""
+    put(tmp_path, {"class/mia.py": SOLVED, "file.zip": "", "other/01_bpr.ipynb": "{}", "pdf/a.pdf": ""})
+    uses = {
+        "grade class --lesson 77": "no lesson is called '77'",
+        "grade none": "there is no such file or folder",
+        "grade": "no submissions were named",
+        "grade pdf --lesson 01 --jobs 0": "at least one process",
+        "grade class --jobs 1 --scheduler tcp://127.0.0.1:1": "its own number of workers",
+        "grade class --out class": "results would lie among the submissions",
+        "grade other --lesson 02": "01_bpr.ipynb is lesson 01, not 02",
+        "assign 77 --out new": "no lesson is called '77'",
+        "assign 01 --out class --again": "no hand-out of this course is in it",
+        "gradescope-bundle 77": "no lesson is called '77'",
+        "gradescope-bundle 01 --out file.zip": "a file of that name is there",
+    }
+    code = (
+        "import sys, json, contextlib, io\n"
+        "from mmrec_teach.cli import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    said = io.StringIO()\n"
+        "    with contextlib.redirect_stderr(said):\n"
+        "        status = main([*words.split()])\n"
+        "    heavy = [name for name in ('torch', 'numpy', 'pandas', 'jupytext', 'rich') if name in sys.modules]\n"
+        "    print(json.dumps([words, status, said.getvalue(), heavy]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(list(uses))], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [words for words, *_ in told] == list(uses)
+    for words, status, said, heavy in told:
+        assert (status, heavy) == (2, []), words
+        assert uses[words] in said
+
+
+def test_an_output_that_cannot_be_written_is_named_as_the_user_named_it(tmp_path, monkeypatch, capsys):
+    put(tmp_path, {"class/mia_01_bpr.py": SOLVED})
+
+    def no_folder(prefix, dir):
+        raise OSError(30, "Read-only file system", f"{dir}/{prefix}m3a5rxd4")
+
+    monkeypatch.setattr("mmrec_teach.files.tempfile.mkdtemp", no_folder)
+    monkeypatch.chdir(tmp_path)
+    assert main(["grade", "class", "--out", "grades"]) == 2
+    assert capsys.readouterr().err == "grades/salt.json: Read-only file system.\n"
+    monkeypatch.undo()
+    target = tmp_path / "file.txt"
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(target):
+        pass  # writes nothing, so that there is nothing to put in the target's place
+    assert caught.value.filename == str(target)
+    with pytest.raises(FileNotFoundError) as caught, atomic_path(target):
+        (tmp_path / "other.txt").read_bytes()
+    assert caught.value.filename == str(tmp_path / "other.txt"), "another file's error is its own"
+    with pytest.raises(OSError, match="No space") as caught, atomic_path(target):
+        raise OSError(28, "No space left on device")
+    assert caught.value.filename == str(target)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["class", "grades"], "nothing is left behind"
+
+
+@pytest.mark.parametrize(
+    ("words", "lessons"),
+    [
+        ("grade class --lesson 01 02", ["01", "02"]),
+        ("grade --lesson 01 --lesson 02 class", ["01", "02"]),
+        ("grade --lesson 01 02 class", ["01", "02"]),
+        ("grade --lesson 01 --again class", ["01"]),
+        ("grade --again class", None),
+    ],
+)
+def test_lessons_may_be_given_in_several_ways(monkeypatch, words, lessons):
+    asked: list[tuple] = []
+
+    def ask(*given):
+        asked.append(given)
+        raise InputError("enough")
+
+    monkeypatch.setattr(intake, "take_in", ask)
+    assert main(words.split()) == 2
+    assert asked[0][0] == Path("class")
+    assert asked[0][2] == lessons
+
+
+def test_lessons_are_read_without_importing_exercises(monkeypatch, tmp_path):
+    loaded = {name: lesson for name, lesson in plan._loaded().items() if lesson.isdigit()}  # not those of other tests
+    assert exercise_lessons() == loaded
+    light = load_plans(ROOT)
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "_tasks", lambda text, where: [
+            plan.Task(one.id, one.title, float(one.points))
+            for one in plan.exercises_of(plan.read_percent(text, where=where), where=where)
+        ])  # fmt: skip
+        assert load_plans(ROOT) == light, "as jupytext reads them"
+    put(
+        tmp_path, {"lessons/01_bpr.py": BLANK.replace('"points": 3', '"points": 3, "colour": "red"'), "solutions/01_bpr.py": ""}
+    )
+    with pytest.raises(InputError, match="unknown keys.*colour"):
+        load_plans(tmp_path)
 
 
 def test_results_have_file_names_that_every_system_takes(tmp_path):
@@ -310,12 +489,12 @@ def test_only_what_changed_is_graded_again(graded_class, tmp_path):
 
 
 def test_a_class_keeps_the_number_behind_its_random_cases(tmp_path):
-    here, there = grading.class_salt(tmp_path / "here"), grading.class_salt(tmp_path / "there")
-    assert here == grading.class_salt(tmp_path / "here") != there, "drawn once for each class"
+    here, there = intake.class_salt(tmp_path / "here"), intake.class_salt(tmp_path / "there")
+    assert here == intake.class_salt(tmp_path / "here") != there, "drawn once for each class"
     for damaged in ("{", "[]", '{"salt": "1"}', "{}"):
-        (tmp_path / "here" / grading.SALT).write_text(damaged, encoding="utf-8")
+        (tmp_path / "here" / intake.SALT).write_text(damaged, encoding="utf-8")
         with pytest.raises(InputError, match=r"salt\.json.*Give --salt, or delete the file"):
-            grading.class_salt(tmp_path / "here")
+            intake.class_salt(tmp_path / "here")
 
 
 def test_results_that_are_out_of_date_are_not_kept(graded_class):
@@ -385,8 +564,8 @@ class FragilePool:
 def pretend(tmp_path, pool):
     put(tmp_path, {f"{name}_01_bpr.py": SOLVED for name in ("ann", "bob", "cleo")})
     run = grading._ClassRun(find_submissions(tmp_path, LESSONS), load_plans(), tmp_path / "out", "limits", 0, False, False)
-    steps: list[int] = []
-    run.grade(pool, lambda: steps.append(1))
+    steps: list[str] = []
+    run.grade(pool, steps.append)
     return run, steps
 
 
@@ -397,7 +576,7 @@ def test_a_submission_that_ends_every_process_is_told_apart_from_its_neighbours(
     assert "its process ended twice while at it" in said["cleo"]
     assert "pretended" in said["ann"]
     assert "pretended" in said["bob"]
-    assert (len(steps), pool.restarts) == (3, 2)
+    assert (sorted(steps), pool.restarts) == (["ann", "bob", "cleo"], 2)
     assert pool.given.count("cleo") == 2
 
 
@@ -527,8 +706,11 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
 
 def test_the_command_prints_a_table_and_writes_reports(graded_class, capsys):
     folder, out, _ = graded_class
-    assert main(["grade", str(folder), "--out", str(out), "--isolation", "limits"]) == 0
+    assert main(["grade", str(folder), "--out", str(out), "--isolation", "limits", "--salt", "0"]) == 0
     captured = capsys.readouterr()
+    assert captured.err.startswith("Grading 8 submissions with ")
+    assert "8 of 8 after " in captured.err
+    assert "Random cases follow from the number 0, given with --salt." in captured.out
     rows = {line.split("│")[1].strip(): line for line in captured.out.splitlines() if line.startswith("│")}
     assert [part.strip() for part in rows["cleo"].split("│")[1:-1]] == ["cleo", "1", "3", "0", "4"]
     assert rows["bob"].count("not written") == 3
@@ -538,10 +720,87 @@ def test_the_command_prints_a_table_and_writes_reports(graded_class, capsys):
     assert (out / "class.csv").is_file()
     put(folder, {"cleo.py": SIGN})
     try:
-        assert main(["grade", str(folder), "--out", str(out), "--isolation", "limits"]) == 1
+        assert main(["grade", str(folder), "--out", str(out), "--isolation", "limits", "--salt", "0"]) == 1
         assert "cleo, 01_bpr: 2 files claim to be the submission" in capsys.readouterr().err
+        assert [one.student for one in intake.read_left_out(out)] == ["cleo"]
     finally:
         (folder / "cleo.py").unlink()
+
+
+def test_the_command_names_the_number_it_keeps(tmp_path, capsys, monkeypatch):
+    put(tmp_path, {"class/ann_01_bpr.py": SOLVED})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grading, "grade_intake", lambda taken, step, again: [])
+    assert main(["grade", "class"]) == 0
+    said = capsys.readouterr()
+    number = json.loads((tmp_path / "grades" / "salt.json").read_text(encoding="utf-8"))["salt"]
+    assert f"Random cases follow from the number {number}, kept in grades/salt.json.\n" in said.out
+    assert said.err == "Grading 1 submission with 1 process (starting it takes some seconds) …\n"
+
+
+def test_a_run_stopped_before_its_first_result_promises_none(tmp_path, capsys, monkeypatch):
+    put(tmp_path, {"class/ann_01_bpr.py": SOLVED})
+    for where in ("mmrec_teach.grading.sandbox.strongest_wall", "mmrec_teach.classroom.grade._ClassRun.grade"):
+        with monkeypatch.context() as patch:
+            patch.setattr(where, _stop)
+            assert main(["grade", str(tmp_path / "class"), "--out", str(tmp_path / "out")]) == 130
+        said = capsys.readouterr().err
+        assert "Stopped before the first submission was graded. The same command begins again." in said
+        assert "results are in" not in said
+
+
+def _stop(*_, **__):
+    raise KeyboardInterrupt
+
+
+class Clock:
+    """Seconds that pass when they are told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_progress_without_a_terminal_is_a_line_now_and_then():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(5, "Grading 5 …", stream=stream, clock=clock) as progress:
+        assert stream.getvalue() == "Grading 5 …\n", "at once"
+        clock.now = PULSE - 1
+        progress.pulse()
+        clock.now = PULSE + 1
+        progress.pulse()
+        progress.pulse()
+        clock.now = 12
+        progress.step("ann")
+        progress.step("bob")
+        clock.now = 12 + 2 * APART
+        progress.step("cleo")
+        progress.step("dan")
+        progress.step("eve")
+    progress.pulse()
+    assert stream.getvalue().splitlines() == [
+        "Grading 5 …", "0 of 5 after 11 s", "1 of 5 after 12 s: ann", "3 of 5 after 14 s: cleo", "5 of 5 after 14 s: eve",
+    ]  # fmt: skip
+    silent = io.StringIO()
+    with Progress(5, "Grading", False, silent) as progress:
+        progress.step("ann")
+    assert silent.getvalue() == ""
+
+
+def test_progress_in_a_terminal_is_a_bar_from_the_start():
+    """In one that does not tell its size, too: tqdm shows nothing there by itself."""
+    outer, inner = pty.openpty()
+    with open(inner, "w", encoding="utf-8") as terminal, Progress(4, "Grading 4 …", stream=terminal) as progress:
+        shown = ""
+        while "0 of 4" not in shown:
+            shown += os.read(outer, 4096).decode()
+        progress.step("ann")
+        progress.pulse()
+        while "1 of 4" not in shown:
+            shown += os.read(outer, 4096).decode()
+    assert shown.startswith("Grading 4 …")
+    os.close(outer)
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,13 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mmrec_teach
 from mmrec_teach.errors import InputError
-from mmrec_teach.grading.examples import SUFFIX, export_examples
-from mmrec_teach.grading.exercise import Exercise
+
+if TYPE_CHECKING:
+    from mmrec_teach.grading.exercise import Exercise
 
 HOME = Path(mmrec_teach.__file__).resolve().parent
 STUDENT = "student"
@@ -34,8 +35,10 @@ TEACHERS = (
     "classroom/edition.py",
     "classroom/grade.py",
     "classroom/gradescope.py",
+    "classroom/intake.py",
     "classroom/pages.py",
     "classroom/parts.py",
+    "classroom/progress.py",
     "classroom/report.py",
     "course/build.py",
     "course/furnish.py",
@@ -72,6 +75,8 @@ def student_edition(exercises: Iterable[Exercise]) -> Wheel:
     Raises:
         OptionError: an exercise has no example that could be handed out.
     """
+    from mmrec_teach.grading.examples import SUFFIX, export_examples
+
     project = read_project()
     files = _without_teachers(package_files())
     files[f"{EXERCISES}/__init__.py"] = b'"""The examples of the exercises; hidden cases stay with the teacher."""\n'

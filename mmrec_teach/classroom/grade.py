@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import multiprocessing
-import os
 import re
-import secrets
+import signal
 import sys
+import threading
 import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -22,17 +21,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from mmrec_teach.classroom.plan import Plan, choose_plan, load_plans
+from mmrec_teach.classroom.intake import Intake, take_in
+from mmrec_teach.classroom.plan import Plan
+from mmrec_teach.classroom.progress import Progress
 from mmrec_teach.classroom.result import StudentResult, grader_mark, read_result, result_from, write_result
-from mmrec_teach.classroom.roster import Entry, Roster, find_submissions
+from mmrec_teach.classroom.roster import Entry, Roster
 from mmrec_teach.classroom.worker import grade_file, is_unfinished, not_graded, start_worker, worker_state
 from mmrec_teach.errors import InputError, OptionError
-from mmrec_teach.files import write_json
 from mmrec_teach.grading.sandbox import WALLS, strongest_wall, wall_problem
 from mmrec_teach.grading.submission import Submission
 
 RESULTS = "results"
-SALT = "salt.json"
 _TAIL = 48  # letters of a student's name in a file's name
 
 
@@ -64,69 +63,47 @@ def grade_class(
             and kept in ``out/salt.json``: nobody can compute the cases beforehand, and a later run grades with the same.
         scheduler: address of a Dask scheduler whose workers grade instead.
         again: grade what is graded already, too.
-        progress: show a bar (in a terminal).
+        progress: tell on stderr how far it has come.
         root: the course's folder, or one with a ``plan.json``; found by default.
         tell: is given "problem" and a sentence for what cannot be graded as it is, "note" and one for what was left out.
     Returns:
         A result for each submission, by lesson and student. Reproducible but for ``seconds``.
     Raises:
-        InputError: no submission there, an unknown lesson, a cluster that cannot be used.
+        InputError: no submission there, an unknown lesson, a cluster that cannot be used, results that would lie among submissions.
         OptionError: a wall that does not work here, a senseless number of jobs.
         KeyboardInterrupt: stopped; its message says what is done and how to go on.
     """
-    out = Path(out)
-    if wall is not None and wall not in WALLS:
-        raise OptionError("unknown wall", where="isolation", found=wall, expected=", ".join(WALLS))
-    if jobs is not None and jobs < 1:
-        raise OptionError("at least one process must work", where="jobs", found=jobs)
-    if scheduler is not None and jobs is not None:
-        raise OptionError("a cluster has its own number of workers", where="jobs", fix="Leave jobs out, or the scheduler")
+    intake = take_in(folder, out, lessons, jobs, wall, salt, scheduler, root)
+    for sentence in intake.roster.problems.values():
+        tell("problem", sentence)
+    for sentence in intake.roster.notes:
+        tell("note", sentence)
+    with Progress(len(intake.roster.entries), intake.words, progress) as shown:
+        return grade_intake(intake, shown.step, again)
+
+
+def grade_intake(intake: Intake, step: Callable[[str], None], again: bool = False) -> list[StudentResult]:
+    """Grade what was taken in; the second half of `grade_class`.
+
+    Args:
+        intake: from `take_in`.
+        step: called with a student's name for each submission that is done.
+        again: grade what is graded already, too.
+    """
+    roster, wall, salt, scheduler = intake.roster, intake.wall, intake.salt, intake.scheduler
     if scheduler is None and wall is not None and (problem := wall_problem(wall)):
         raise OptionError(f"the wall {wall!r} cannot be used here", found=problem)
-    plans = load_plans(root)
-    chosen = [choose_plan(name, plans).lesson for name in lessons] if lessons else list(plans)
-    roster = find_submissions(folder, list(plans), chosen, out)
-    for sentence in roster.problems.values():
-        tell("problem", sentence)
-    for sentence in roster.notes:
-        tell("note", sentence)
-    salt = class_salt(out) if salt is None else salt
-    run = _ClassRun(roster, plans, out, wall, salt, again, remote=scheduler is not None)
-    pool = _Cluster(scheduler, wall, salt) if scheduler is not None else _Processes(jobs or os.cpu_count() or 1)
-    with _Bar(len(roster.entries), progress) as bar:
-        try:
-            run.grade(pool, bar.step)
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"Stopped: {len(run.results)} of {len(roster.entries)} submissions are graded, their results are in {out}. "
-                "The same command goes on from there."
-            ) from None
-        finally:
+    run = _ClassRun(roster, intake.plans, intake.out, wall, salt, again, remote=scheduler is not None)
+    pool: _Pool | None = None
+    try:
+        pool = _Cluster(scheduler, wall, salt) if scheduler is not None else _Processes(intake.jobs)
+        run.grade(pool, step)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(intake.stopped(len(run.results))) from None
+    finally:
+        if pool is not None:
             pool.close()
     return [run.results[entry] for entry in roster.entries]
-
-
-def class_salt(out: Path) -> int:
-    """The number behind a class's random cases: drawn once, from the system's randomness, and kept in ``out``.
-
-    Raises:
-        InputError: what is kept there is no such number.
-    """
-    path = out / SALT
-    if not path.exists():
-        write_json(path, {"salt": secrets.randbelow(2**31)})
-    try:
-        salt = json.loads(path.read_text(encoding="utf-8"))["salt"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "not the number behind a class's random cases",
-            where=str(path),
-            found=str(error),
-            fix="Give --salt, or delete the file",
-        ) from error
-    if type(salt) is not int:
-        raise InputError("not a whole number", where=f"{path}: salt", found=repr(salt), fix="Give --salt, or delete the file")
-    return salt
 
 
 def result_paths(entries: tuple[Entry, ...], out: Path) -> dict[Entry, Path]:
@@ -181,8 +158,8 @@ class _ClassRun:
         self.least = wall or (None if remote else strongest_wall()[0])  # a cluster's own strongest is not known here
         self.results: dict[Entry, StudentResult] = {}
 
-    def grade(self, pool: _Pool, step: Callable[[], None]) -> None:
-        """Grade what is not graded yet; ``step`` is called for each submission that is done."""
+    def grade(self, pool: _Pool, step: Callable[[str], None]) -> None:
+        """Grade what is not graded yet; ``step`` is called with the student of each submission that is done."""
         waiting = self._jobs(step)
         suspects: deque[_Job] = deque()
         running: dict[Future, _Job] = {}
@@ -203,7 +180,7 @@ class _ClassRun:
                     lost.append(job)
                 else:
                     self._keep(job.entry, result)
-                    step()
+                    step(job.entry.student)
             if lost:
                 self._recover(pool, lost, running, suspects, step)
 
@@ -218,7 +195,7 @@ class _ClassRun:
         return True
 
     def _recover(
-        self, pool: _Pool, lost: list[_Job], running: dict[Future, _Job], suspects: deque[_Job], step: Callable[[], None]
+        self, pool: _Pool, lost: list[_Job], running: dict[Future, _Job], suspects: deque[_Job], step: Callable[[str], None]
     ) -> None:
         """A process is gone: what it and its siblings worked on is tried again, one at a time; the second time it is given up."""
         for future in wait(running).done:
@@ -227,13 +204,13 @@ class _ClassRun:
                 lost.append(job)
             else:
                 self._keep(job.entry, result)
-                step()
+                step(job.entry.student)
         pool.restart()
         for job in lost:
             if job.alone:
                 why = "its process ended twice while at it"
                 self._keep(job.entry, self._failed(job, why))
-                step()
+                step(job.entry.student)
             else:
                 suspects.append(replace(job, alone=True))
 
@@ -256,7 +233,7 @@ class _ClassRun:
         entry = job.entry
         return not_graded(entry.student, entry.file, self.plans[entry.lesson], job.submission.digest, why, self.salt)
 
-    def _jobs(self, step: Callable[[], None]) -> Iterator[_Job]:
+    def _jobs(self, step: Callable[[str], None]) -> Iterator[_Job]:
         """What is to be graded, read when its turn comes."""
         for entry in self.roster.entries:
             try:
@@ -265,7 +242,7 @@ class _ClassRun:
                 submission = Submission(Path(entry.file).name, problem=f"the file cannot be read ({type(error).__name__}).")
             if (stored := self._stored(entry, submission)) is not None:
                 self.results[entry] = stored
-                step()
+                step(entry.student)
             else:
                 yield _Job(entry, submission)
 
@@ -321,7 +298,8 @@ class _Processes:
             context = multiprocessing.get_context("spawn")
             self._pool = ProcessPoolExecutor(self.jobs, mp_context=context, initializer=start_worker)
         given, named = _arguments(job, plan, wall, salt)
-        return self._pool.submit(grade_file, *given, **named)
+        with _interrupts_later():
+            return self._pool.submit(grade_file, *given, **named)
 
     def restart(self) -> None:
         """Go on with new processes."""
@@ -342,6 +320,19 @@ class _Processes:
                 process.join(5)
                 if process.is_alive():
                     process.kill()
+
+
+@contextlib.contextmanager
+def _interrupts_later() -> Iterator[None]:
+    """Ctrl-C waits. A process started in here does not hear it before it has set itself up, and so complains of nothing."""
+    if not hasattr(signal, "pthread_sigmask") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Cluster:
@@ -399,21 +390,3 @@ class _Cluster:
     def close(self) -> None:
         """Leave the cluster; what is still to do there is dropped."""
         self._client.close(timeout=10)
-
-
-class _Bar:
-    """A progress bar on stderr where that is a terminal."""
-
-    def __init__(self, total: int, shown: bool):
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total, unit="submission", desc="grading", disable=None if shown else True, leave=False)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._bar.close()
-
-    def step(self) -> None:
-        self._bar.update()

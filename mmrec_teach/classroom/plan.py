@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import mmrec_teach
 from mmrec_teach.course.master import course_root, exercises_of, find_lesson, read_percent
 from mmrec_teach.errors import InputError
 from mmrec_teach.files import write_text
-from mmrec_teach.grading.exercise import load_exercises
 
 PLAN_NAME = "plan.json"
+_EXERCISES = Path(mmrec_teach.__file__).resolve().parent / "grading" / "exercises"
+_KEYS = {"id", "title", "points", "minutes", "difficulty", "hints"}
 
 
 @dataclass(frozen=True)
@@ -63,12 +66,71 @@ def load_plans(root: Path | None = None) -> dict[str, Plan]:
     root = course_root(root)
     folder = root / "lessons" if (root / "lessons").is_dir() else root / "solutions"
     plans = {}
+    known = _Known()
     for path in sorted(folder.glob("[0-9][0-9]_*.py")):
-        found = exercises_of(read_percent(path.read_text(encoding="utf-8"), where=path.name), where=path.name)
-        tasks = tuple(Task(one.id, one.title, float(one.points)) for one in found if one.id in load_exercises())
+        tasks = tuple(task for task in _tasks(path.read_text(encoding="utf-8"), path.name) if task.name in known)
         if tasks:
             plans[path.stem] = Plan(path.stem, tasks)
     return plans
+
+
+def exercise_lessons() -> dict[str, str]:
+    """The lesson's number ("01") of each exercise, by name.
+
+    It is read from the text of ``grading/exercises``: importing that takes seconds, and a wrong word on the command line is to be
+    told at once. Exercises made in another way than ``Exercise("name", lesson="01")`` are not seen; `load_exercises` sees them.
+    """
+    found: dict[str, str] = {}
+    for path in sorted(_EXERCISES.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_bytes())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name) or node.func.id != "Exercise":
+                continue
+            named = {keyword.arg: keyword.value for keyword in node.keywords}
+            name, lesson = (node.args[0] if node.args else named.get("name")), named.get("lesson")
+            if isinstance(name, ast.Constant) and isinstance(lesson, ast.Constant):
+                found[str(name.value)] = str(lesson.value)
+    if any(_EXERCISES.glob("*.npz")):  # a hand-out's examples
+        found |= _loaded()
+    return found
+
+
+class _Known:
+    """Names of exercises; those that the text does not tell are looked for by importing."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set(exercise_lessons())
+        self._loaded = False
+
+    def __contains__(self, name: str) -> bool:
+        if name not in self._names and not self._loaded:
+            self._loaded = True
+            self._names |= set(_loaded())
+        return name in self._names
+
+
+def _loaded() -> dict[str, str]:
+    from mmrec_teach.grading.exercise import load_exercises
+
+    return {name: exercise.lesson for name, exercise in load_exercises().items()}
+
+
+def _tasks(text: str, where: str) -> list[Task]:
+    """The exercises of a lesson's text, by their marker lines; a line that is not quite as usual is left to jupytext to judge."""
+    found = []
+    for line in text.splitlines():
+        if not line.startswith("# %%") or not ('"exercise"' in line or " exercise=" in line):
+            continue
+        before, mark, _ = line.partition(" exercise={")
+        try:
+            told = json.JSONDecoder().raw_decode(line, len(before) + len(mark) - 1)[0] if mark else {}
+        except ValueError:
+            told = {}
+        if not isinstance(told.get("id"), str) or set(told) - _KEYS:
+            return [
+                Task(one.id, one.title, float(one.points)) for one in exercises_of(read_percent(text, where=where), where=where)
+            ]
+        found.append(Task(told["id"], str(told.get("title", "")), float(int(told.get("points", 0)))))
+    return found
 
 
 def choose_plan(name: str, plans: dict[str, Plan]) -> Plan:

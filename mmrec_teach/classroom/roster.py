@@ -11,7 +11,10 @@ What is understood:
 Which lesson a file belongs to is told by its name, else by its folder's name, else by the functions it defines, else it is the only
 lesson graded. Of a pair ``01_bpr.ipynb`` and ``01_bpr.py`` the notebook counts. Of several files for one lesson in one student's
 folder the newest counts, and a note says so. Two students' entries of one name are a problem that a person must solve: neither is
-graded, and a sentence says what to do. Hidden files, caches and links that leave their folder are not looked at.
+graded, and a sentence says what to do. Hidden files, caches and links that leave their folder are not looked at; a student of whom
+nothing else is there is named.
+
+Nothing heavy is imported before a submission is read, so that a wrong folder is told at once.
 """
 
 from __future__ import annotations
@@ -26,12 +29,19 @@ import zipfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
+from mmrec_teach.classroom.plan import exercise_lessons
 from mmrec_teach.errors import InputError
-from mmrec_teach.grading.submission import MAX_FILE, SUFFIXES, Submission, lesson_of, read_submission
 
+if TYPE_CHECKING:
+    from mmrec_teach.grading.submission import Submission
+
+SUFFIXES = (".ipynb", ".py")  # these two as in grading/submission.py
+MAX_FILE = 200 * 2**20
 MAX_FILES = 50_000
 MAX_DEPTH = 12
+MOST_ABOVE = 4  # folders, down to a student's: submissions/01_bpr/mia
 MAX_ZIP = 500 * 2**20
 MAX_ZIP_ENTRIES = 5000
 _SAME_TIME = 2.0  # seconds: what zip files and some file systems cannot tell apart
@@ -41,6 +51,7 @@ _MOODLE = re.compile(r"^(?P<student>.+?)_(?P<id>\d+)_assignsubmission_(?:file|on
 _CANVAS = re.compile(r"^(?P<student>.+?)(?:_LATE)?_(?P<id>\d{3,})_\d{3,}_(?P<rest>.+)$")
 _COPY = re.compile(r"^(?:[-_ ]*\((?P<a>\d+)\)|[-_ ]*copy[-_ ]*(?P<b>\d*)|-(?P<c>\d{1,2}))$", re.IGNORECASE)
 _SEPARATORS = "-_ ."
+_DEFINED = re.compile(rb'(?:^|"|\\n)def[ \t]+(\w+)', re.MULTILINE)  # in a script, or in a notebook as it is stored
 
 
 @dataclass(frozen=True)
@@ -63,11 +74,25 @@ class Entry:
     leaf: Leaf | None = field(default=None, repr=False, compare=False)
 
     def read(self) -> Submission:
-        """The submission in it; whatever goes wrong is told in its ``problem``."""
         """The submission; what cannot be read becomes its ``problem``."""
         assert self.leaf is not None
         found = self.leaf.read()
         return replace(found, notes=(*self.notes, *found.notes)) if self.notes else found
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A student with nothing to grade.
+
+    Attributes:
+        student: as the file or folder is called.
+        file: what is there instead; the folder's name when there is nothing or much.
+        sentence: why it is not graded.
+    """
+
+    student: str
+    file: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -78,11 +103,13 @@ class Roster:
         entries: what to grade, by lesson and student.
         problems: sentences on submissions that cannot be graded before somebody acts, by who or what they are about.
         notes: sentences on what was left out.
+        left_out: the students of whom nothing is graded, or one lesson less, and why.
     """
 
     entries: tuple[Entry, ...]
     problems: dict[str, str]
     notes: tuple[str, ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -120,6 +147,8 @@ class Leaf:
 
     def read(self) -> Submission:
         """The submission in it; whatever goes wrong is told in its ``problem``."""
+        from mmrec_teach.grading.submission import Submission, read_submission
+
         name = self.parts[-1]
         if self.size > MAX_FILE:
             return Submission(name, problem=f"the file is larger than {MAX_FILE // 2**20} MB.")
@@ -169,11 +198,15 @@ class _Search:
     def __init__(self, folder: Path, lessons: list[str], wanted: list[str], skip: Path | None):
         self.folder, self.lessons, self.wanted, self.skip = folder, lessons, wanted, skip
         self.leaves: list[Leaf] = []
-        self.folders: set[str] = set()  # at the top, to name those without a submission
+        self.folders: set[tuple[str, ...]] = set()  # those that could be a student's, to name the ones without a submission
+        self.others: list[tuple[str, ...]] = []  # files that are no submissions
+        self.dotted: list[tuple[str, ...]] = []  # files that would be submissions but for the dot before their names
         self.problems: dict[str, str] = {}
+        self.about: dict[str, tuple[str, str]] = {}  # the student and the file of a problem, where its key does not tell
         self.notes: list[str] = []
         self.claims: list[_Claim] = []
         self.said: dict[Leaf, str] = {}
+        self.numbers: dict[str, str] | None = None  # of the lessons, by what their exercises are called
 
     # -- files ----------------------------------------------------------------------------------------------------------------
     def look(self) -> None:
@@ -203,9 +236,11 @@ class _Search:
             self.problems["/".join(parts)] = f"{'/'.join(parts)}: the folder cannot be read ({error.strerror})."
             return
         for entry in found:
-            if _hidden(entry.name):
-                continue
             here = (*parts, entry.name)
+            if _hidden(entry.name):
+                if _only_dotted(entry.name):
+                    self.dotted.append(here)
+                continue
             shown, path = "/".join(here), Path(entry.path)
             try:
                 if entry.is_symlink():
@@ -218,8 +253,7 @@ class _Search:
                         continue  # what it points to is looked at where it is
                 if entry.is_dir():
                     if self.skip is None or path.resolve() != self.skip:
-                        if not parts:
-                            self.folders.add(entry.name)
+                        self._add_folders(here)
                         self._walk(path, here)
                 elif stat.S_ISREG((status := entry.stat()).st_mode):
                     self._add_file(path, here, status)
@@ -236,6 +270,11 @@ class _Search:
             self._unzip(path, (*parts[:-1], path.stem), "/".join(parts))
         elif suffix in SUFFIXES:
             self._add(Leaf(parts, path, status.st_size, status.st_mtime, path.read_bytes))
+        else:
+            self.others.append(parts)
+
+    def _add_folders(self, parts: tuple[str, ...]) -> None:
+        self.folders |= {parts[:depth] for depth in range(1, min(len(parts), MOST_ABOVE) + 1)}
 
     def _add(self, leaf: Leaf) -> None:
         self.leaves.append(leaf)
@@ -244,8 +283,7 @@ class _Search:
 
     def _unzip(self, path: Path, parts: tuple[str, ...], shown: str) -> None:
         """The files of a zip file, as if it were a folder; nothing is written."""
-        if len(parts) == 1:
-            self.folders.add(parts[0])
+        self._add_folders(parts)
         try:
             if path.stat().st_size > MAX_ZIP:
                 raise _ZipError(f"it is larger than {MAX_ZIP // 2**20} MB")
@@ -261,15 +299,23 @@ class _Search:
     def _add_member(self, path: Path, parts: tuple[str, ...], member: zipfile.ZipInfo, shown: str) -> None:
         name = PurePosixPath(member.filename.replace("\\", "/"))
         inner = tuple(part for part in name.parts if part != ".")
-        if member.is_dir() or not inner or any(_hidden(part) for part in inner if part != ".."):
+        if not inner or any(_hidden(part) for part in inner[:-1] if part != ".."):
+            return
+        if inner[-1] != ".." and _hidden(inner[-1]):
+            if _only_dotted(inner[-1]) and not member.is_dir():
+                self.dotted.append((*parts, *inner))
             return
         if name.is_absolute() or ".." in inner or len(inner) > MAX_DEPTH or re.match(r"^[A-Za-z]:", inner[0]):
             self.problems[shown] = f"{shown}: a name in it leads outside ({member.filename[:80]!r}); that file is left out."
+            return
+        self._add_folders((*parts, *(inner if member.is_dir() else inner[:-1])))
+        if member.is_dir():
             return
         suffix = name.suffix.lower()
         if suffix == ".zip":
             self.notes.append(f"{shown}/{name}: a zip file inside a zip file is not opened.")
         if suffix not in SUFFIXES or stat.S_ISLNK(member.external_attr >> 16):
+            self.others.append((*parts, *inner))
             return
         try:
             when = time.mktime((*member.date_time, 0, 0, -1))
@@ -281,11 +327,7 @@ class _Search:
     def roster(self) -> Roster:
         """Put students and lessons to the files."""
         self._class_folder(self.leaves, 0, "", self.folder.stem if self.folder.is_file() else self.folder.resolve().name)
-        claimed = {claim.leaf.parts[0] for claim in self.claims if len(claim.leaf.parts) > 1}
-        for name in sorted(self.folders - claimed):
-            told = any(key == name or key.startswith((f"{name}/", f"{name}.zip")) for key in self.problems)
-            if not told and not _CLASS_FOLDER.match(name):
-                self.problems[name] = f"{name}: there is no notebook or Python file to grade in it."
+        self._nothing_there()
         claims = self._one_name_each(self._decided())
         entries, handed_in = [], set()
         groups: dict[tuple[str, str], list[_Claim]] = {}
@@ -304,19 +346,92 @@ class _Search:
                 self.problems[f"{student} ({lesson})"] = (
                     f"{student}, {lesson}: {len(group)} files claim to be the submission ({files}); keep one of them."
                 )
+                self.about[f"{student} ({lesson})"] = (student, group[0].leaf.shown)
                 continue
             claim = group[0]
             entries.append(Entry(student, lesson, claim.leaf.shown, claim.leaf.path, claim.notes, claim.leaf))
         for lesson in self.wanted if len(self.wanted) < len(self.lessons) else ():
             without = sorted({claim.student for claim in claims} - {name for stem, name in handed_in if stem == lesson})
-            if without and (lesson in {entry.lesson for entry in entries}):
+            if without and (self.problems or lesson in {entry.lesson for entry in entries}):
                 self.notes.append(f"Nothing for {lesson} from {', '.join(without)}.")
+        others = self._of_other_lessons(claims)
         if not entries and not self.problems:
-            words = ", ".join(self.wanted) if len(self.wanted) < 4 else "any lesson"
-            raise InputError(
-                f"no submission for {words} is in there", where=str(self.folder), expected="notebooks (.ipynb) or Python files"
+            words = f"no submission for {', '.join(self.wanted) if len(self.wanted) < 4 else 'any lesson'} is in there"
+            if others:
+                listed = "; ".join(sentence for _, _, sentence in others[:3]) + ("; …" if len(others) > 3 else "")
+                raise InputError(f"{words}: {listed}", where=str(self.folder), fix="Give --lesson as it is there")
+            raise InputError(words, where=str(self.folder), expected="notebooks (.ipynb) or Python files")
+        return Roster(tuple(entries), self.problems, tuple(self.notes), self._left_out(entries, others))
+
+    def _nothing_there(self) -> None:
+        """Name the students of whom there is a folder, or a file, and nothing to grade in it."""
+        claimed = {claim.leaf.parts[:depth] for claim in self.claims for depth in range(1, MOST_ABOVE + 1)}
+        students = {claim.student for claim in self.claims}
+        for parts in self.dotted:
+            student = self._whose(parts)
+            if student and student not in students:
+                students.add(student)
+                shown = "/".join(parts)
+                self.problems[shown] = f"{shown}: skipped: its name starts with a dot. Give it another name."
+                self.about[shown] = (student, shown)
+        for parts in sorted(self.folders - claimed):
+            name = "/".join(parts)
+            told = any(key == name or key.startswith((f"{name}/", f"{name}.zip")) for key in self.problems)
+            if told or self._above(parts) < len(parts) - 1 or self._is_class_folder(parts[-1])[0]:
+                continue
+            inside = ["/".join(other) for other in self.others if other[: len(parts)] == parts]
+            found = (
+                f" ({', '.join(one[len(name) + 1 :] for one in inside[:3])}{', …' if len(inside) > 3 else ''})"
+                if inside
+                else ""
             )
-        return Roster(tuple(entries), self.problems, tuple(self.notes))
+            self.problems[name] = f"{name}: there is no notebook or Python file to grade in it{found}."
+            self.about[name] = (self._whose((*parts, "")), inside[0] if len(inside) == 1 else name)
+        for parts in self.others:  # beside the others' files: a platform's own name tells that somebody handed it in
+            if self._above(parts) == len(parts) - 1 and (_MOODLE.match(parts[-1]) or _CANVAS.match(parts[-1])):
+                shown, student = "/".join(parts), self._whose(parts)
+                if student and student not in students:
+                    self.problems[shown] = f"{shown}: neither a notebook nor a Python file; there is nothing to grade."
+
+    def _of_other_lessons(self, claims: list[_Claim]) -> list[tuple[str, str, str]]:
+        """(student, file, words) of those who handed in none of the lessons that are graded, but another."""
+        here = {claim.student for claim in claims if claim.lesson in self.wanted}
+        numbers = " or ".join(stem[:2] for stem in self.wanted)
+        others: dict[str, tuple[str, str, str]] = {}
+        for claim in claims:
+            if claim.student not in here:
+                words = f"{claim.leaf.shown} is lesson {claim.lesson[:2]}, not {numbers}"
+                others.setdefault(claim.student, (claim.student, claim.leaf.shown, words))
+        return list(others.values())
+
+    def _left_out(self, entries: list[Entry], others: list[tuple[str, str, str]]) -> tuple[LeftOut, ...]:
+        graded = {entry.student for entry in entries}
+        found = [LeftOut(student, file, f"{student}: {words}.") for student, file, words in others]
+        for key, sentence in self.problems.items():
+            student, file = self.about.get(key) or (self._whose(tuple(key.split("/"))), key)
+            if student not in graded or key.startswith(f"{student} ("):
+                found.append(LeftOut(student, file, sentence))
+        return tuple(sorted(found, key=lambda one: (one.student, one.file)))
+
+    def _whose(self, parts: tuple[str, ...]) -> str:
+        """The student that a path belongs to."""
+        depth = self._above(parts)
+        name = parts[depth].lstrip(".")
+        if depth == len(parts) - 1:
+            name = name.rpartition(".")[0] or name
+        return self._who(name)[0] or _clean(name)
+
+    def _above(self, parts: tuple[str, ...]) -> int:
+        """How many folders of a path stand above the students'."""
+        depth = 0
+        while depth < len(parts) - 1 and self._is_class_folder(parts[depth])[0]:
+            depth += 1
+        return depth
+
+    def _is_class_folder(self, name: str) -> tuple[bool, str]:
+        """Whether a folder holds students' and is not one's own; and the lesson its name tells."""
+        student, _, named, _ = self._who(name)
+        return bool(_CLASS_FOLDER.match(name) or (named and not student)), named
 
     def _class_folder(self, leaves: list[Leaf], base: int, lesson: str, called: str) -> None:
         """Claims of a folder whose files and folders are students'."""
@@ -330,7 +445,7 @@ class _Search:
                 folders.setdefault(leaf.parts[base], []).append(leaf)
         for name, inside in folders.items():
             student, identity, named, version = self._who(name)
-            if _CLASS_FOLDER.match(name) or (named and not student):
+            if self._is_class_folder(name)[0]:
                 self._class_folder(inside, base + 1, named or lesson, name)
             else:
                 self._student_folder(inside, base + 1, student or _clean(name), identity, named or lesson, version)
@@ -377,6 +492,7 @@ class _Search:
             self.problems[student] = (
                 f"{student}: none of the files is recognised as a lesson ({listed}); name it like 01_bpr.ipynb."
             )
+            self.about[student] = (student, leaves[0].shown)
 
     def _claim(self, student: str, identity: str, lesson: str, leaf: Leaf, version: int, notes: tuple[str, ...] = ()) -> None:
         if not lesson and len(self.wanted) == 1:
@@ -396,6 +512,7 @@ class _Search:
                 self.problems[shown] = (
                     f"{shown}: nothing tells which lesson this is; name it like {claim.student}_01_bpr, or give --lesson."
                 )
+                self.about[shown] = (claim.student, shown)
         return out
 
     def _one_name_each(self, claims: list[_Claim]) -> list[_Claim]:
@@ -431,9 +548,16 @@ class _Search:
         return "", name, 0
 
     def _lesson_by_content(self, leaf: Leaf) -> str:
+        """The lesson most of whose functions a file defines, as far as its text tells without being read as a submission."""
         if leaf not in self.said:
-            number = lesson_of(leaf.read())
-            self.said[leaf] = next((stem for stem in self.lessons if number and stem.startswith(f"{number}_")), "")
+            if self.numbers is None:
+                self.numbers = exercise_lessons()
+            counts: dict[str, int] = {}
+            for name in _defined(leaf):
+                if number := self.numbers.get(name):
+                    counts[number] = counts.get(number, 0) + 1
+            best = max(sorted(counts), key=lambda number: counts[number], default="")
+            self.said[leaf] = next((stem for stem in self.lessons if best and stem.startswith(f"{best}_")), "")
         return self.said[leaf]
 
 
@@ -455,6 +579,27 @@ def _member_bytes(path: Path, member: zipfile.ZipInfo) -> bytes:
         while out.tell() <= MAX_FILE and (block := file.read(2**20)):
             out.write(block)
         return out.getvalue()
+
+
+def _defined(leaf: Leaf) -> set[str]:
+    """The names of the functions in a file; none when it cannot be read."""
+    if leaf.size > MAX_FILE:
+        return set()
+    try:
+        content = leaf.content().replace(b"\0", b"")  # UTF-16 has one beside each letter
+    except Exception:  # zip files alone fail in five ways; what is wrong is told when the submission is graded
+        return set()
+    return {name.decode("ascii", "replace") for name in _DEFINED.findall(content)}
+
+
+def _only_dotted(name: str) -> bool:
+    """Whether only a dot hides a submission; ``._name`` is what macOS puts beside each file."""
+    return (
+        name.startswith(".")
+        and not name.startswith(("._", ".~"))
+        and name.lower().endswith((*SUFFIXES, ".zip"))
+        and bool(name.lstrip(".").rpartition(".")[0])
+    )
 
 
 def _hidden(name: str) -> bool:
