@@ -23,13 +23,14 @@ import torch
 import yaml
 
 from mmrec_teach.classroom import edition
-from mmrec_teach.classroom.assign import assign, hand_out_files
+from mmrec_teach.classroom.assign import STATE_NAME, assign, hand_out_files
 from mmrec_teach.classroom.plan import load_plans
 from mmrec_teach.cli import build_parser, main
 from mmrec_teach.course.lint import defined_function
 from mmrec_teach.course.master import load_masters
 from mmrec_teach.errors import InputError, OptionError
 from mmrec_teach.grading import exercise as exercise_module
+from mmrec_teach.grading import record
 from mmrec_teach.grading.engine import grade, verdict_on
 from mmrec_teach.grading.examples import NOTE, export_examples, load_examples
 from mmrec_teach.grading.exercise import Case, Exercise, Fresh, load_exercises
@@ -107,6 +108,8 @@ def test_the_folder_holds_what_the_readme_promises(hand_out):
     assert names == domains | notebooks | rest
     assert re.fullmatch(r"mmrec_teach-[\d.]+\+student-py3-none-any\.whl", wheel_in(hand_out).name)
     readme = (hand_out / "README.md").read_text(encoding="utf-8")
+    assert "How a lesson works" not in readme, "lesson 00 is there and says it"
+    assert STATE_NAME == record.STATE_NAME
     for plan in load_plans(ROOT).values():
         assert f"{plan.lesson}.ipynb" in readme
         for task in plan.tasks:
@@ -395,7 +398,7 @@ def test_nothing_of_anyones_is_overwritten(tmp_path, monkeypatch):
     other.mkdir()
     (other / "mine.txt").write_bytes(b"mine")
     for again in (False, True):
-        with pytest.raises(InputError, match="the folder is not empty"):
+        with pytest.raises(InputError, match=r"no hand-out of this course is in it\. Name a folder that does not exist"):
             assign(["01"], other, again=again, root=ROOT)
     monkeypatch.chdir(other)
     with pytest.raises(InputError, match="you are in it"):
@@ -411,6 +414,10 @@ def test_the_command_says_what_it_made_or_what_is_wrong(tmp_path, capsys):
     assert main(["assign", "1", "--out", str(tmp_path / "one"), "--course", str(ROOT)]) == 0
     assert "01_bpr; 6 points" in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "one").glob("*.ipynb")) == ["01_bpr.ipynb"]
+    readme = (tmp_path / "one" / "README.md").read_text(encoding="utf-8")
+    told = readme.partition("## How a lesson works")[2].partition("\n## ")[0]
+    for words in ("**Your prediction**", "**Exercise**", "**Quiz**", '"needs lesson 00"', "the public course"):
+        assert words in told, "lesson 00, which says it, is not in this hand-out"
     with zipfile.ZipFile(wheel_in(tmp_path / "one")) as wheel:
         assert sum(name.endswith(".npz") for name in wheel.namelist()) == 3, "the examples of this lesson and no other"
     assert main(["assign", "99", "--out", str(tmp_path / "two"), "--course", str(ROOT)]) == 2

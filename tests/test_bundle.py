@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def bundle(tmp_path_factory) -> Path:
     """The zip file of lesson 01."""
     out = tmp_path_factory.mktemp("bundle") / "autograder.zip"
-    assert write_bundle("01", out, salt=7, root=ROOT).lesson == "01_bpr"
+    plan, salt = write_bundle("01", out, salt=7, root=ROOT)
+    assert (plan.lesson, salt) == ("01_bpr", 7)
     return out
 
 
@@ -129,8 +130,17 @@ if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; fi
 def test_the_command(tmp_path, capsys):
     out = tmp_path / "lesson.zip"
     assert main(["gradescope-bundle", "bpr", "--out", str(out), "--course", str(ROOT)]) == 0
-    assert "01_bpr, 6 points" in capsys.readouterr().out
-    assert zipfile.is_zipfile(out)
+    said = capsys.readouterr().out
+    assert "01_bpr, 6 points" in said
+    with zipfile.ZipFile(out) as archive:
+        salt = json.loads(archive.read("settings.json"))["salt"]
+    assert f"Random cases follow from the number {salt}. Keep it" in said
+    before = out.read_bytes()
+    assert main(["gradescope-bundle", "bpr", "--out", str(out), "--course", str(ROOT)]) == 2
+    assert "a file of that name is there. Name another, or replace it with --again." in capsys.readouterr().err
+    assert out.read_bytes() == before
+    assert main(["gradescope-bundle", "bpr", "--out", str(out), "--course", str(ROOT), "--again", "--salt", str(salt + 1)]) == 0
+    assert out.read_bytes() != before
     assert main(["gradescope-bundle", "bpr", "--out", str(tmp_path / "lesson.ipynb"), "--course", str(ROOT)]) == 2
     assert "ends in .zip" in capsys.readouterr().err
     (tmp_path / "folder.zip").mkdir()

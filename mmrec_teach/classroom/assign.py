@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +13,11 @@ from pathlib import Path
 from mmrec_teach.classroom.edition import locked_requirements, student_edition
 from mmrec_teach.classroom.plan import PLAN_NAME, Plan, choose_plan, load_plans, plans_text
 from mmrec_teach.course.master import course_root
-from mmrec_teach.data import bazaar, store
 from mmrec_teach.errors import InputError
 from mmrec_teach.files import atomic_path
-from mmrec_teach.grading.exercise import find_exercise
-from mmrec_teach.grading.record import STATE_NAME
 
+STATE_NAME = ".course.json"  # as in grading/record.py, which is not imported before it is needed
+_HOW = "**How a lesson works.**"
 _PARTS = {
     "examples": "the examples, which you have",
     "random": "random cases of the same kind",
@@ -65,8 +65,8 @@ def assign(lessons: Sequence[str], out: Path, *, again: bool = False, root: Path
         raise InputError("no lesson was named", expected=f"one or more of: {', '.join(plans)}")
     out = Path(os.path.abspath(out))  # a folder of the working directory, whatever that is later
     _refuse_if_in_use(out, again)
-    files = hand_out_files(chosen, root)
     with atomic_path(out) as temporary:
+        files = hand_out_files(chosen, root)
         for name, content in files.items():
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,14 +78,18 @@ def assign(lessons: Sequence[str], out: Path, *, again: bool = False, root: Path
 
 def hand_out_files(plans: Sequence[Plan], root: Path) -> dict[str, bytes]:
     """Every file of a hand-out: path → content. The same course gives the same bytes."""
-    wheel = student_edition([find_exercise(task.name) for plan in plans for task in plan.tasks])
+    # What may be missing comes first: torch is imported further below.
     files = {f"{plan.lesson}.ipynb": _notebook(root, plan.lesson) for plan in plans}
-    files |= _data(root)
-    files[wheel.name] = wheel.content
     versions = locked_requirements(root, ["lab"])
+    files |= _data(root)
+
+    from mmrec_teach.grading.exercise import find_exercise
+
+    wheel = student_edition([find_exercise(task.name) for plan in plans for task in plan.tasks])
+    files[wheel.name] = wheel.content
     files["requirements.txt"] = "".join(f"{line}\n" for line in [*versions, f"./{wheel.name}"]).encode()
     files[PLAN_NAME] = plans_text(plans).encode()  # names and points, for `pytest --submission`
-    files["README.md"] = readme(plans).encode()
+    files["README.md"] = readme(plans, _how_a_lesson_works(root, plans)).encode()
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())}
     # Beside it the learner's progress is kept (see grading/record.py); and it tells an earlier hand-out from a folder in use.
     state = {"version": 1, "lessons": {}, "handed_out": digests}
@@ -93,8 +97,15 @@ def hand_out_files(plans: Sequence[Plan], root: Path) -> dict[str, bytes]:
     return files
 
 
-def readme(plans: Sequence[Plan]) -> str:
-    """The page for students."""
+def readme(plans: Sequence[Plan], how: str = "") -> str:
+    """The page for students.
+
+    Args:
+        plans: the lessons in the hand-out.
+        how: a paragraph on how a lesson works, where none of these lessons has it.
+    """
+    from mmrec_teach.grading.exercise import find_exercise
+
     first = plans[0]
     rows = "\n".join(
         f"| {plan.lesson} | `{task.name}` | {task.title} | {task.points:g} |" for plan in plans for task in plan.tasks
@@ -127,7 +138,7 @@ of each `raise NotImplementedError(…)`. Keep the functions' names and their in
 `check("{name}")` tells at once whether your function is right on the examples, and what came back where it is not.
 `hint("{name}")` gives up to three hints. Both cost nothing, however often you call them. A stub that is not written yet stops the cells
 that need it; go on once its check passes.
-
+{how}
 ## What is graded
 
 | lesson | function | what it does | points |
@@ -158,7 +169,28 @@ def _notebook(root: Path, lesson: str) -> bytes:
     return (json.dumps(notebook, indent=1, ensure_ascii=False, sort_keys=True) + "\n").encode()
 
 
+def _how_a_lesson_works(root: Path, plans: Sequence[Plan]) -> str:
+    """What lesson 00 says at its top on how a lesson works, and what a lesson means by "lesson 00"; "" where it is handed out."""
+    if any(plan.lesson.startswith("00") for plan in plans):
+        return ""
+    section = """
+Where a lesson speaks of another that is not in this folder ("needs lesson 00"), it means that lesson of the public course. You can work
+without it.
+"""
+    for path in sorted((root / "lessons").glob("00_*.ipynb")):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "markdown" and _HOW in text:
+                told = text.partition(_HOW)[2]
+                told = re.split(r"^#", told, maxsplit=1, flags=re.MULTILINE)[0].strip()
+                return f"\n## How a lesson works\n\n{told}\n{section}"
+    return section
+
+
 def _data(root: Path) -> dict[str, bytes]:
+    from mmrec_teach.data import bazaar, store
+
     folder = root / "data" if (root / "data" / store.CHECKSUMS).is_file() else store.ensure()
     store.verify(folder)
     names = [store.CHECKSUMS, *(store.file_name(domain) for domain in bazaar.DOMAINS)]
@@ -177,7 +209,11 @@ def _refuse_if_in_use(out: Path, again: bool) -> None:
     try:
         handed_out = dict(json.loads((out / STATE_NAME).read_text(encoding="utf-8"))["handed_out"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise InputError("the folder is not empty", where=str(out), fix="Name one that does not exist") from None
+        raise InputError(
+            "the folder is not empty, and no hand-out of this course is in it",
+            where=str(out),
+            fix="Name a folder that does not exist",
+        ) from None
     if not again:
         raise InputError("an earlier hand-out is there", where=str(out), fix="Name another folder, or replace it with --again")
     for path in sorted(out.rglob("*")):

@@ -58,26 +58,31 @@ fi
 """
 
 
-def write_bundle(lesson: str, out: Path, *, salt: int | None = None, root: Path | None = None) -> Plan:
-    """Write the zip file; returns the plan of its lesson.
+def write_bundle(
+    lesson: str, out: Path, *, salt: int | None = None, again: bool = False, root: Path | None = None
+) -> tuple[Plan, int]:
+    """Write the zip file; returns the plan of its lesson, and the number that its random cases follow from.
 
     Args:
         lesson: such as ``01`` or ``bpr``.
-        out: the file; an earlier one is replaced.
+        out: the file.
         salt: the teacher's own number that goes into the random cases; drawn by default.
+        again: replace a file that is there.
         root: the course's folder; found from the working directory by default.
     Raises:
-        InputError: no such lesson, or a file that is not called ``.zip``.
+        InputError: no such lesson, a file that is there, or one that is not called ``.zip``.
     """
     if out.suffix.lower() != ".zip":
         raise InputError("the bundle is a zip file", where="--out", found=out.name, expected="a name that ends in .zip")
     if out.is_dir():
         raise InputError("a folder stands there", where=str(out), fix="Name a file")
+    if out.exists() and not again:
+        raise InputError("a file of that name is there", where=str(out), fix="Name another, or replace it with --again")
     root = course_root(root)
     plan = choose_plan(lesson, load_plans(root))
     salt = secrets.randbelow(2**31) if salt is None else salt
     write_bytes(out, zipped(bundle_files(plan, root, salt), executable=("setup.sh", "run_autograder")))
-    return plan
+    return plan, salt
 
 
 def bundle_files(plan: Plan, root: Path, salt: int = 0) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     bundle = subparsers.add_parser("gradescope-bundle", help=text, description=text)
     bundle.add_argument("lesson", metavar="LESSON", help="e.g. 01 or bpr")
     bundle.add_argument("--out", type=Path, default=Path("autograder.zip"), metavar="FILE", help="default: autograder.zip")
+    bundle.add_argument("--again", action="store_true", help="replace FILE if it is there")
     bundle.add_argument("--salt", type=int, metavar="N", help="the number behind the random cases (default: drawn)")
     bundle.set_defaults(run=_bundle)
     for parser in (assign, bundle):
@@ -40,8 +41,11 @@ def _assign(args: argparse.Namespace) -> int:
 def _bundle(args: argparse.Namespace) -> int:
     from mmrec_teach.classroom.bundle import write_bundle
 
-    plan = write_bundle(args.lesson, args.out, salt=args.salt, root=args.course)
+    plan, salt = write_bundle(args.lesson, args.out, salt=args.salt, again=args.again, root=args.course)
     print(
         f"{args.out}: the autograder of {plan.lesson}, {plan.points:g} points. Upload it in Gradescope under Configure Autograder."
+    )
+    print(
+        f"Random cases follow from the number {salt}. Keep it: `mmrec-teach grade … --salt {salt}` grades the same elsewhere."
     )
     return 0
