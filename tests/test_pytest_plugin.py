@@ -142,8 +142,16 @@ def test_a_failure_is_the_cases_sentence(reported, graded):
     assert failures["sign", "bpr_loss", first.name] == f"{first.message}\n{verdict.advice}"
     assert "got" in first.message
     assert failures["blank", "bpr_loss", first.name].startswith("Write `bpr_loss`")
-    assert "there is `sample_negative`" in failures["renamed", "sample_negatives", "never an item the user took"]
-    assert "damaged" in failures["damaged", "bpr_loss", first.name]
+    assert "there is `sample_negative`" in failures["renamed", "sample_negatives", "one user with one item left"]
+    sentences = [text for (student, *_), text in failures.items() if student == "damaged"]
+    told = [text for text in sentences if "damaged" in text]
+    assert 1 <= len(told) <= 2, "once for each of the two processes"
+    assert len(sentences) > 20
+    assert {text for text in sentences if text not in told} <= {
+        f"see {one.name}: {case}"
+        for one in graded["damaged.ipynb"].exercises
+        for case, _ in find_exercise(one.name).result_names()[:1]
+    }
     case = next(case for case in reported.iter("testcase") if properties(case)["exercise"] == "bpr_loss")
     assert (properties(case)["points"], properties(case)["lesson"], properties(case)["group"]) == ("2.0", "01_bpr", "examples")
 
@@ -168,7 +176,19 @@ def test_stopping_at_the_first_failure(pytester_here):
     done = pytester_here.runpytest_inprocess("--submission", "blank.py", "-x", "-k", "bpr_score", "--isolation", "limits")
     done.assert_outcomes(failed=1)
     done.stdout.fnmatch_lines(["submissions: 1 (01_bpr)", "isolation: a plain process with limits alone*"])
-    done.stdout.fnmatch_lines(["Write `bpr_score`: the inner product of each user with her item"])
+    done.stdout.fnmatch_lines(
+        ["*_ blank.py: bpr_score: one pair _*", "Write `bpr_score`: the inner product of each user with her item"]
+    )
+
+
+def test_a_damaged_file_is_told_once(pytester_here):
+    put(pytester_here.path, {"hurt.ipynb": DAMAGED})
+    done = pytester_here.runpytest_inprocess("--submission", "hurt.ipynb", "--lesson", "01", "--isolation", "limits", "-rN")
+    done.stdout.fnmatch_lines(["The notebook is damaged*"])
+    lines = [line for line in done.outlines if line.startswith(("The notebook is damaged", "see "))]
+    assert lines[1:] == ["see bpr_score: one pair"] * (len(lines) - 1)
+    done.assert_outcomes(failed=len(lines))
+    assert len(lines) == sum(len(find_exercise(task.name).result_names()) for task in PLAN.tasks)
 
 
 def test_what_cannot_be_judged_fails_with_a_sentence(pytester_here):

@@ -59,7 +59,6 @@ class Submissions:
         from mmrec_teach.classroom.plan import choose_plan, load_plans
         from mmrec_teach.classroom.roster import find_submissions
         from mmrec_teach.errors import InputError
-        from mmrec_teach.grading.sandbox import wall_problem
 
         self.wall: str | None = config.getoption("isolation")
         self.salt: int = config.getoption("salt")
@@ -71,6 +70,9 @@ class Submissions:
             self.roster: Roster = find_submissions(path, list(self.plans), wanted)
         except InputError as error:
             raise pytest.UsageError(str(error)) from None
+
+        from mmrec_teach.grading.sandbox import wall_problem  # imports torch, which takes seconds
+
         if self.wall and (problem := wall_problem(self.wall)):
             raise pytest.UsageError(f"--isolation {self.wall}: cannot be used here ({problem}).")
 
@@ -127,6 +129,7 @@ class SubmissionFile(pytest.Collector):
         super().__init__(**named)
         self.entry, self.submissions = entry, submissions
         self._read: Submission | None = None
+        self._told: dict[str, str] = {}  # what cannot be judged at all, by its sentence → the case that said so
 
     @property
     def submission(self) -> Submission:
@@ -134,6 +137,11 @@ class SubmissionFile(pytest.Collector):
         if self._read is None:
             self._read = self.entry.read()
         return self._read
+
+    def once(self, sentence: str, case: str) -> str:
+        """The sentence, the first time; then where it was said."""
+        first = self._told.setdefault(sentence, case)
+        return sentence if first == case else f"see {first}"
 
     def collect(self) -> Iterable[pytest.Collector]:
         """One collector for each exercise of the lesson."""
@@ -192,7 +200,7 @@ class CaseItem(pytest.Item):
         assert isinstance(exercise, ExerciseNode)
         file = exercise.parent
         assert isinstance(file, SubmissionFile)
-        self.exercise = exercise
+        self.exercise, self.file = exercise, file
         self.user_properties += [
             ("student", file.entry.student),
             ("lesson", file.entry.lesson),
@@ -209,7 +217,7 @@ class CaseItem(pytest.Item):
         if self.exercise.notes:
             self.add_report_section("call", "notes", "\n".join(self.exercise.notes))
         if not verdict.cases:
-            raise NotPassedError(verdict.advice or "Not written yet.")
+            raise NotPassedError(self.file.once(verdict.advice or "Not written yet.", f"{self.exercise.name}: {self.name}"))
         case = verdict.cases[self.index]
         if not case.passed:
             raise NotPassedError("\n".join(text for text in (case.message, verdict.advice) if text))
@@ -222,7 +230,7 @@ class CaseItem(pytest.Item):
 
     def reportinfo(self) -> tuple[Path, None, str]:
         """How reports call this item."""
-        return self.path, None, f"{self.exercise.name}: {self.name}"
+        return self.path, None, f"{self.file.name}: {self.exercise.name}: {self.name}"
 
 
 class Unusable(pytest.Collector):
