@@ -57,7 +57,7 @@ class BM3(Recommender):
     rec + align + mask + λ reg; as in the released code and its settings, align and mask weigh 2.
     """
 
-    default_weights = {"rec": 1.0, "align": 2.0, "mask": 2.0, "reg": 1e-2}
+    default_weights = {"rec": 1.0, "align": 2.0, "mask": 2.0, "reg": 1e-3}
     needs_negatives = False
 
     def __init__(
