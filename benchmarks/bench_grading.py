@@ -118,6 +118,7 @@ def main() -> None:
         )
     if arguments.out:
         figures = {
+            "command": f"python benchmarks/bench_grading.py --submissions {arguments.submissions} --out {arguments.out}",
             "lesson": "01_bpr",
             "submissions": arguments.submissions,
             "mix": "a third solved, a third blank, a third wrong",
