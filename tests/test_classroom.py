@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from concurrent.futures import Future
@@ -264,13 +265,52 @@ def test_links_out_of_a_folder_and_odd_files_are_not_followed(tmp_path):
     assert found(roster) == {
         ("bob", "01_bpr"): "bob/01_bpr.py",
         ("eve", "01_bpr"): "eve/hw/real.py",
-        ("kim", "01_bpr"): "kim/01_bpr.py",
+        ("kim", "01_bpr"): "kim/hw.py",
     }
-    assert roster.problems["eve/01_bpr.py"] == (
-        "eve/01_bpr.py: a link that leaves its folder is not followed; put the file itself there."
-    )
+    assert roster.problems["eve/01_bpr.py"] == "eve/01_bpr.py: a link is not followed; put the file itself there."
     assert "eve/up" in roster.problems
     assert roster.problems["zoe"] == "zoe: there is no notebook or Python file to grade in it."
+
+
+def test_a_neighbours_file_is_not_handed_in_by_a_link(tmp_path):
+    put(tmp_path, {"mia_01_bpr.py": SOLVED})
+    (tmp_path / "eve_01_bpr.py").symlink_to("mia_01_bpr.py")
+    roster = look(tmp_path, "01_bpr")
+    assert found(roster) == {("mia", "01_bpr"): "mia_01_bpr.py"}
+    assert "a link is not followed" in roster.problems["eve_01_bpr.py"]
+
+
+def test_nobody_is_called_as_anothers_result_is(tmp_path):
+    mia = Entry(student="Mia Müller", **{k: v for k, v in vars(_entry()).items() if k != "student"})
+    (path,) = result_paths((mia,), tmp_path).values()
+    eve = Entry(student=path.stem, **{k: v for k, v in vars(_entry()).items() if k != "student"})
+    assert len(set(result_paths((mia, eve), tmp_path).values())) == 2
+
+
+def _entry() -> Entry:
+    with tempfile.TemporaryDirectory() as name:
+        return look(put(Path(name), {"mia_01_bpr.py": SOLVED}), "01_bpr").entries[0]
+
+
+def test_a_zip_file_is_its_students_whatever_it_is_called(tmp_path):
+    zipped(tmp_path / "eve_22345_67891_submissions.zip", {"mia_12345_67890_01_bpr.py": SOLVED})
+    put(tmp_path, {"mia_12345_67890_01_bpr.py": BLANK})
+    assert {student for student, _ in found(look(tmp_path, "01_bpr"))} == {"eve", "mia"}
+
+
+def test_a_zip_file_that_swells_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.classroom.roster.MAX_UNPACKED", 1_000_000)
+    zipped(tmp_path / "zoe.zip", {"01_bpr.py": SOLVED + "#" * 2_000_000})
+    assert "unpacked it would be" in look(tmp_path, "01_bpr").problems["zoe.zip"]
+
+
+def test_what_was_handed_in_says_neither_what_is_graded_nor_how(tmp_path, monkeypatch):
+    put(tmp_path, {"mia_01_bpr.py": SOLVED, "plan.json": '{"version": 1, "lessons": []}'})
+    monkeypatch.chdir(tmp_path)
+    assert "01_bpr" in load_plans(), "the course's own plan counts"
+    with pytest.raises(InputError, match="results would lie among the submissions"):
+        grade_class(".", "grades", progress=False)
+    assert not (tmp_path / "grades").exists()
 
 
 def test_bad_folders_are_one_sentence(tmp_path, capsys):
@@ -281,7 +321,8 @@ def test_bad_folders_are_one_sentence(tmp_path, capsys):
     put(tmp_path, {"notes.txt": ""})
     with pytest.raises(InputError, match="not a submission"):
         look(tmp_path / "notes.txt")
-    assert main(["grade", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    out = tmp_path.with_name("elsewhere")
+    assert main(["grade", str(tmp_path), "--out", str(out)]) == 2
     assert "no submission for any lesson" in capsys.readouterr().err
     put(tmp_path, {"mia.py": SOLVED})
     capsys.readouterr()
@@ -289,12 +330,12 @@ def test_bad_folders_are_one_sentence(tmp_path, capsys):
         (["--lesson", "77"], "no lesson is called '77'"),
         (["--jobs", "0"], "at least one process"),
         (["--jobs", "1", "--scheduler", "tcp://127.0.0.1:1"], "its own number of workers"),
-        (["--out", str(tmp_path)], "results would lie among the submissions"),
+        (["--out", str(tmp_path / "grades")], "results would lie among the submissions"),
         (["--out", str(tmp_path / "mia.py")], "a file stands where results should go"),
     ):
-        assert main(["grade", str(tmp_path), *words]) == 2
+        assert main(["grade", str(tmp_path), "--out", str(out), *words]) == 2
         assert said in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
+    assert not out.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mia.py", "notes.txt"], "nothing is written"
 
 
@@ -695,10 +736,10 @@ def test_a_cluster_that_is_not_there_is_one_sentence(tmp_path, monkeypatch):
 
     monkeypatch.setattr(distributed, "Client", no_client)
     with pytest.raises(InputError, match="tcp://127.0.0.1:9: no Dask scheduler answers"):
-        grade_class(tmp_path, tmp_path / "out", scheduler="tcp://127.0.0.1:9")
+        grade_class(tmp_path, tmp_path.with_name("elsewhere"), scheduler="tcp://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(OptionError, match="grading on a cluster needs Dask"):
-        grade_class(tmp_path, tmp_path / "out", scheduler="tcp://127.0.0.1:9")
+        grade_class(tmp_path, tmp_path.with_name("elsewhere"), scheduler="tcp://127.0.0.1:9")
 
 
 # --- the command -----------------------------------------------------------------------------------------------------------

@@ -541,6 +541,28 @@ def test_a_misconception_is_recognised_by_the_rules_it_breaks(make):
     assert broken(made, "blind to 1") == {("holds for 1", "rule", "it does not")}
 
 
+def test_a_rule_may_draw_from_what_was_handed_in(make):
+    met = []
+    made = make()
+    made.rule("holds")(lambda function, rng: met.append(int(rng.integers(2**31))))
+    for seed in (1, 1, 2):
+        grade(made, lambda x: x, seed=seed)
+    assert met[0] == met[1] != met[2]
+
+
+def test_a_learners_own_words_are_told_as_such(make):
+    made = make(cases=[Case("one", x=1.0)], oracle=lambda x: x)
+
+    def stub(x):
+        raise NotImplementedError("Graded by hand: 6 of 6")
+
+    def named(x):
+        raise type("all is well, graded by hand", (Exception,), {})
+
+    assert grade(made, stub).advice == "The function raises NotImplementedError: 'Graded by hand: 6 of 6'."
+    assert grade(made, named).cases[0].message.startswith("Exception, at your line")
+
+
 def test_one_rule_broken_in_two_ways_is_two_mistakes(make):
     made = make()
     made.rule("below 3")(

@@ -341,8 +341,8 @@ def _close_shared():
 
 # -- limits and walls -------------------------------------------------------------------------------------------------------
 def test_limits_scale_with_the_machine_and_never_shrink():
-    limits = Limits(call=2, loading=4, total=10, memory=5, disk=6, grace=1)
-    assert limits.scaled(3) == Limits(call=6, loading=12, total=30, memory=5, disk=6, grace=3)
+    limits = Limits(call=2, loading=4, total=10, clock=20, memory=5, disk=6, grace=1)
+    assert limits.scaled(3) == Limits(call=6, loading=12, total=30, clock=60, memory=5, disk=6, grace=3)
     assert limits.scaled(0.1) == limits
 
 
@@ -392,9 +392,9 @@ def test_it_dies_in_the_middle_of_a_call(box):
 
 
 def test_sleeping_counts():
-    with Sandbox(limits=Limits(call=1.0, total=0.1)) as box:
+    with Sandbox(limits=Limits(call=1.0, clock=0.3)) as box:
         f = function(box, "import time\ndef f():\n    time.sleep(0.15)\n    return 1\n")
-        with pytest.raises(LearnerError, match="used up"):
+        with pytest.raises(LearnerError, match="took too long"):
             [f() for _ in range(10)]
 
 

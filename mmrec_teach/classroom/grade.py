@@ -114,7 +114,8 @@ def result_paths(entries: tuple[Entry, ...], out: Path) -> dict[Entry, Path]:
     paths = {}
     for entry in entries:
         plain = _plain(entry.student)
-        if plain != entry.student or plain != plain.lower():  # some systems do not tell Mia from mia
+        # some systems do not tell Mia from mia; and nobody may be called as another's file is
+        if plain != entry.student or plain != plain.lower() or re.search(r"-[0-9a-f]{8}$", plain):
             plain += f"-{hashlib.sha256(entry.student.encode()).hexdigest()[:8]}"
         paths[entry] = out / RESULTS / entry.lesson / f"{plain}.json"
     return paths

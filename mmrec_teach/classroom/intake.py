@@ -92,10 +92,11 @@ def take_in(
         raise OptionError("at least one process must work", where="jobs", found=jobs)
     if scheduler is not None and jobs is not None:
         raise OptionError("a cluster has its own number of workers", where="jobs", fix="Leave jobs out, or the scheduler")
-    if folder.is_dir() and out.resolve() == folder.resolve():
-        raise InputError("results would lie among the submissions", where=str(out), fix="Name another folder with --out")
     if out.exists() and not out.is_dir():
         raise InputError("a file stands where results should go", where=str(out), fix="Name another folder with --out")
+    if folder.is_dir() and out.resolve().is_relative_to(folder.resolve()):
+        # results that lie there could have been handed in, and would be believed
+        raise InputError("results would lie among the submissions", where=str(out), fix="Name another folder with --out")
     plans = load_plans(root)
     chosen = [choose_plan(name, plans).lesson for name in lessons] if lessons else list(plans)
     roster = find_submissions(folder, list(plans), chosen, out)

@@ -55,11 +55,15 @@ def load_plans(root: Path | None = None) -> dict[str, Plan]:
     """Every lesson that has exercises, by stem.
 
     Args:
-        root: a course's folder, or one with a ``plan.json``; by default the working directory if it has one, else the course found
-            from there.
+        root: a course's folder, or one with a ``plan.json``. By default the course that the package lies in; without one (a
+            hand-out), the ``plan.json`` of the working directory, or the course found from there: a folder of submissions must not
+            say what is graded.
     Raises:
         InputError: no course and no plan there.
     """
+    home = Path(__file__).resolve().parents[2]
+    if root is None and any((home / "lessons").glob("[0-9][0-9]_*.py")):
+        root = home
     here = Path.cwd() if root is None else Path(root)
     if (here / PLAN_NAME).is_file():
         return read_plans(here / PLAN_NAME)

@@ -44,6 +44,7 @@ MAX_DEPTH = 12
 MOST_ABOVE = 4  # folders, down to a student's: submissions/01_bpr/mia
 MAX_ZIP = 500 * 2**20
 MAX_ZIP_ENTRIES = 5000
+MAX_UNPACKED = 200 * 2**20  # or 50 times the zip file's own size, if that is more
 _SAME_TIME = 2.0  # seconds: what zip files and some file systems cannot tell apart
 _SKIPPED = {"__macosx", "__pycache__", "node_modules", "site-packages", "venv", "env"}
 _CLASS_FOLDER = re.compile(r"^(?:.*[-_ ])?(?:submitted|submissions)$", re.IGNORECASE)
@@ -243,14 +244,10 @@ class _Search:
                 continue
             shown, path = "/".join(here), Path(entry.path)
             try:
-                if entry.is_symlink():
-                    if not self._link_is_safe(path):
-                        self.problems[shown] = (
-                            f"{shown}: a link that leaves its folder is not followed; put the file itself there."
-                        )
-                        continue
-                    if path.is_dir():
-                        continue  # what it points to is looked at where it is
+                if entry.is_symlink():  # it may point to a neighbour's work, or out of the class
+                    if not (path.is_dir() and self._link_is_safe(path)):  # a folder's files are looked at where they are
+                        self.problems[shown] = f"{shown}: a link is not followed; put the file itself there."
+                    continue
                 if entry.is_dir():
                     if self.skip is None or path.resolve() != self.skip:
                         self._add_folders(here)
@@ -291,6 +288,9 @@ class _Search:
                 members = archive.infolist()
             if len(members) > MAX_ZIP_ENTRIES:
                 raise _ZipError(f"it holds more than {MAX_ZIP_ENTRIES} files")
+            unpacked = sum(member.file_size for member in members)
+            if unpacked > max(MAX_UNPACKED, 50 * path.stat().st_size):
+                raise _ZipError(f"unpacked it would be {unpacked // 2**20} MB")
             for member in members:
                 self._add_member(path, parts, member, shown)
         except (_ZipError, zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError) as error:
@@ -431,6 +431,8 @@ class _Search:
     def _is_class_folder(self, name: str) -> tuple[bool, str]:
         """Whether a folder holds students' and is not one's own; and the lesson its name tells."""
         student, _, named, _ = self._who(name)
+        if _MOODLE.match(name) or _CANVAS.match(name):  # somebody's, whatever the rest of its name says
+            return False, named
         return bool(_CLASS_FOLDER.match(name) or (named and not student)), named
 
     def _class_folder(self, leaves: list[Leaf], base: int, lesson: str, called: str) -> None:

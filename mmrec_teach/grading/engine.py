@@ -12,6 +12,7 @@ import re
 import sys
 import textwrap
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -216,7 +217,7 @@ class _Run:
     """One exercise, one function: the results so far."""
 
     def __init__(self, exercise: Exercise, function: Callable, seed: int):
-        self.exercise, self.function = exercise, function
+        self.exercise, self.function, self.seed = exercise, function, seed
         self.results: list[CaseResult] = []
         self.answers: list[tuple[Case, Any, CaseResult]] = []
         self.changed: str = ""
@@ -322,7 +323,7 @@ class _Run:
             else:
                 try:
                     with large_tasks(all(result.passed for result in self.results)):
-                        rule(self.function)
+                        rule(self.function, *self.drawn(name, rule))
                 except RefusedError as refused:
                     problem = "rule", str(refused)
                 except LearnerError as error:
@@ -334,6 +335,13 @@ class _Run:
                     else:
                         problem = "untried", "is tried once the cases above pass."
             self.add(name, self.exercise.rule_group(name), problem)
+
+    def drawn(self, name: str, rule: Callable) -> tuple[np.random.Generator, ...]:
+        """The generator for a rule that takes one: its draws follow from the submission, as the random cases do."""
+        asked = [one for one in inspect.signature(rule).parameters.values() if one.default is one.empty]
+        if len(asked) < 2:
+            return ()
+        return (np.random.default_rng([self.seed, zlib.crc32(name.encode())]),)
 
     def resemblance(self) -> str:
         """The misconception whose answers equal the learner's on every case, or else which breaks the same rules; "" when none does."""

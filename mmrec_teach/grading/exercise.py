@@ -50,8 +50,10 @@ inputs must give the same answer twice.
 An input that must be made anew for each call (a random generator) is given as ``Fresh(lambda: np.random.default_rng(0))``. An
 exercise without an oracle (sampling, say) consists of rules alone. A rule gets the learner's function, and complains with
 ``expect(condition, "what is wrong, in words a learner understands")``; any exception the learner's code raises in it is
-reported with its line. Rules run on the grader's side, the function perhaps in another process: call it with tensors, arrays and
-numbers by position, look at its answer, and measure what it costs with `mmrec_teach.grading.watch.Effort` and `ask_large`.
+reported with its line. A rule of two arguments is also given a generator, which follows from the submission as that of the random
+cases does: what is drawn from it nobody can prepare for. Rules run on the grader's side, the function perhaps in another process: call
+it with tensors, arrays and numbers by position, look at its answer, and measure what it costs with
+`mmrec_teach.grading.watch.Effort` and `ask_large`.
 
 Credit goes by groups, each paid whole or not at all. The core (examples, random cases, same answer twice, and rules marked
 ``core=True``) pays `CORE_SHARE`; hidden cases, the gradient, inputs left alone, and the rules share the rest equally, and are paid only

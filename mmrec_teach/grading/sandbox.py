@@ -20,6 +20,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import select
 import shutil
 import signal
@@ -62,6 +63,7 @@ class Limits:
         call: CPU seconds of one call (and `patience.WAITING` times as many by the clock).
         loading: CPU seconds for the code that the exercise needs.
         total: CPU seconds of all calls together.
+        clock: seconds by the clock that all calls together may be waited for.
         memory: bytes beyond what Python and torch take.
         disk: bytes in /tmp (behind bubblewrap; elsewhere nothing may be written).
         grace: seconds beyond, in which the process itself says that it was stopped, and where; then it is killed.
@@ -70,6 +72,7 @@ class Limits:
     call: float = patience.SECONDS
     loading: float = 10.0
     total: float = 60.0
+    clock: float = 90.0
     memory: int = 1536 * 2**20
     disk: int = 64 * 2**20
     grace: float = 2.0
@@ -77,8 +80,11 @@ class Limits:
     def scaled(self, factor: float) -> Limits:
         """The limits for a machine that is ``factor`` times slower; never lower ones."""
         factor = max(1.0, factor)
-        times = {name: getattr(self, name) * factor for name in ("call", "loading", "total", "grace")}
+        times = {name: getattr(self, name) * factor for name in ("call", "loading", "total", "clock", "grace")}
         return replace(self, **times)
+
+
+_NOTE = re.compile(r"(?:Code cell \d+: `.*` failed \(.*\)|The code before `\w+` that it needs was stopped after .*)\.$")
 
 
 class CrashedError(Exception):
@@ -232,6 +238,8 @@ class Sandbox:
                 "--",
             ]
             environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin")}
+            if jail.landlock_version() > 0:
+                options["see"] = ["/", "/dev/null"]  # all of this small world, and nothing of it to be written
         else:
             home = os.path.join(self._folder, "player")
             shutil.copytree(_CHILD, os.path.join(home, "child"), ignore=shutil.ignore_patterns("__pycache__"))
@@ -360,6 +368,8 @@ class Session:
 
     def _begin(self) -> None:
         limits = self._sandbox.limits
+        if self._waited > limits.clock:
+            raise LearnerError("timeout", "not tried: the calls before it took too long.")
         self._sandbox.start()
         ours, theirs = socket.socketpair()
         with contextlib.suppress(OSError, AttributeError):
@@ -375,7 +385,7 @@ class Session:
             self.problem, self.notes = _told(read)
             if not self.problem:
                 self.problem, notes = _told(self._exchange({"op": "load"}, limits.loading))
-                self.notes += notes
+                self.notes += [note[:400] for note in notes if _NOTE.match(note)]  # told after the student's code has run
         except LearnerError as error:
             self._stop()
             self.problem = f"`{self._name}` could not be defined: {error.message}"
@@ -402,8 +412,8 @@ class Session:
                 raise LearnerError("exception", self.problem)
         limits = self._sandbox.limits
         # sleeping costs no CPU time, so the clock is looked at as well
-        if self._spent + self._cpu() > limits.total + limits.loading or self._waited > limits.total * patience.WAITING:
-            raise LearnerError("timeout", f"not tried: the function has used up its {limits.total:g} seconds.")
+        if self._spent + self._cpu() > limits.total + limits.loading or self._waited > limits.clock:
+            raise LearnerError("timeout", "not tried: the calls before it took too long.")
         self._handles += 1
         efforts = watching()
         before = self._cpu()
@@ -428,7 +438,8 @@ class Session:
         assert self._channel is not None
         start = time.monotonic()
         grace = self._sandbox.limits.grace
-        deadline = start + cpu * patience.WAITING + 1.5 * grace
+        left = max(0.0, self._sandbox.limits.clock - self._waited)
+        deadline = start + min(cpu * patience.WAITING, left) + 1.5 * grace
         most = self._cpu() + cpu + grace
         try:
             self._channel.settimeout(deadline - start)

@@ -25,7 +25,7 @@ from mmrec_teach.grading.verdict import Verdict
 SUFFIXES = (".ipynb", ".py")
 MAX_FILE = 200 * 2**20
 MAX_CODE = 5 * 2**20
-MAX_PARTS = 20_000_000
+MAX_PARTS = 3_000_000
 _ODD_ENCODINGS = (
     "idna",
     "punycode",

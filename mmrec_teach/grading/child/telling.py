@@ -38,14 +38,19 @@ def told(error: BaseException, function: Callable, seconds: float) -> LearnerErr
     if isinstance(error, NotImplementedError) and (
         line is None or "`" not in line or "raise" in line
     ):  # torch raises some, too
-        return LearnerError("blank", _text(error) or "The function still raises NotImplementedError.")
+        text = _text(error)
+        if text and not text.startswith("Write "):  # a learner's own words are told as such
+            text = f"The function raises NotImplementedError: {text[:120]!r}."
+        return LearnerError("blank", text or "The function still raises NotImplementedError.")
     if isinstance(error, BorrowedError):
         return LearnerError("borrowed", _text(error))
     summary = (_text(error).splitlines() or [""])[0].rstrip(".")
     if "in-place operation" in summary and "leaf Variable" in summary:
         place = f" (line {line})." if line else "."
         return LearnerError("mutation", "your function changes an input in place; work on a copy" + place)
-    words = f"{type(error).__name__}: {summary}" if summary else type(error).__name__
+    name = type(error).__name__
+    name = name if name.isidentifier() and len(name) <= 60 else "Exception"
+    words = f"{name}: {summary}" if summary else name
     if line is None and isinstance(error, TypeError):
         return LearnerError("exception", f"{words} (do the arguments in your `def` line still have their places?)")
     return LearnerError("exception", words + (f", at your line {line}" if line else ""))

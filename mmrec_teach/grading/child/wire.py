@@ -283,7 +283,7 @@ def _decode(node: Any, arrays: dict[int, np.ndarray], depth: int) -> Any:
     if "str" in node:
         return _text(node["str"])
     if "opaque" in node:
-        return Opaque(_text(node["opaque"])[:80])
+        return Opaque("".join(letter if letter.isprintable() else " " for letter in _text(node["opaque"])[:80]))
     for kind in (list, tuple):
         if kind.__name__ in node:
             return kind(_decode(part, arrays, depth + 1) for part in node[kind.__name__])

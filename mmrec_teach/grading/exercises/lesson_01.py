@@ -153,10 +153,11 @@ def _shape_rule(function) -> None:
 
 
 @sample_negatives.rule("never an item the user took", core=True)
-def _never_rule(function) -> None:
-    for seed, share in ((1, 0.2), (2, 0.8)):
-        taken = _taken(seed, 20, 25, share)
-        users = torch.arange(20).repeat(30)
+def _never_rule(function, rng: np.random.Generator) -> None:
+    for share in (0.2, 0.8):
+        n_users, seed = int(rng.integers(15, 25)), int(rng.integers(2**31))
+        taken = _taken(seed, n_users, int(rng.integers(20, 30)), share)
+        users = torch.arange(n_users).repeat(30)
         items = _draw(function, users, taken, seed)
         wrong = int(taken[users, items].sum())
         expect(
@@ -179,6 +180,17 @@ def _uniform_rule(function) -> None:
     items = _draw(function, torch.zeros(2000, dtype=torch.int64), taken, 4)
     expect(int(items.min()) >= 4, "items that the user took were drawn")
     _evenly(torch.bincount(items, minlength=10)[4:], "the 6 untaken items")
+
+
+@sample_negatives.rule("equally likely for each of many users", core=True)
+def _uniform_for_all_rule(function, rng: np.random.Generator) -> None:
+    n_users, n_items, seed = 8, int(rng.integers(25, 35)), int(rng.integers(2**31))
+    taken = _taken(seed, n_users, n_items, 0.3)
+    items = _draw(function, torch.arange(n_users).repeat(4000), taken, seed).reshape(4000, n_users)
+    for user in range(n_users):
+        counts = torch.bincount(items[:, user], minlength=n_items)
+        expect(int(counts[taken[user]].sum()) == 0, "items that the user took were drawn")
+        _evenly(counts[~taken[user]], f"the untaken items of user {user}")
 
 
 @sample_negatives.rule("what other users took is drawn as well", core=True)
@@ -335,15 +347,17 @@ def _loss_oracle(pos: np.ndarray, neg: np.ndarray) -> float:
 
 
 @bpr_loss.rule("stays finite for very wrong pairs")
-def _loss_finite(function) -> None:
-    loss = function(torch.tensor([-200.0]), torch.tensor([200.0]))
-    expect(bool(torch.isfinite(loss)), "with a margin of -400 the loss is not finite; use logsigmoid or softplus")
+def _loss_finite(function, rng: np.random.Generator) -> None:
+    margin = float(rng.integers(200, 800))
+    loss = function(torch.tensor([-margin / 2]), torch.tensor([margin / 2]))
+    expect(bool(torch.isfinite(loss)), f"with a margin of -{margin:g} the loss is not finite; use logsigmoid or softplus")
 
 
 @bpr_loss.rule("keeps its slope for very wrong pairs")
-def _loss_slope(function) -> None:
-    pos = torch.tensor([-200.0], requires_grad=True)
-    loss = function(pos, torch.tensor([200.0]))
+def _loss_slope(function, rng: np.random.Generator) -> None:
+    margin = float(rng.integers(200, 800))
+    pos = torch.tensor([-margin / 2], requires_grad=True)
+    loss = function(pos, torch.tensor([margin / 2]))
     expect(isinstance(loss, torch.Tensor) and loss.requires_grad, "no gradient flows")
     (slope,) = torch.autograd.grad(loss.sum(), pos, allow_unused=True)
     expect(slope is not None, "no gradient reaches `pos`")
@@ -355,7 +369,7 @@ def _loss_slope(function) -> None:
         if pull > 0
         else "the pull is not that of the loss"
     )
-    expect(abs(pull + 1) < 1e-3, f"with a margin of -400 the slope is {pull:g} in place of -1: {lesson}")
+    expect(abs(pull + 1) < 1e-3, f"with a margin of -{margin:g} the slope is {pull:g} in place of -1: {lesson}")
 
 
 @bpr_loss.rule("only the difference counts")

@@ -235,12 +235,12 @@ def _(propagate):
         effort.largest <= 4 * h.numel(),
         f"your function makes a table of {effort.largest:,} numbers; 50 edges between {n_users} users and {n_items} items need none",
     )
-    # forty times as many of both: a table of users and items would be 3 GB
-    h = torch.ones(40 * (n_users + n_items), 2)
+    # sixty times as many of both: a table of users and items would be 1.7 GB at a byte each
+    h = torch.ones(60 * (n_users + n_items), 2)
     answer, right = ask_large(
         propagate,
         _right_step,
-        lambda: (users.clone(), items.clone(), torch.ones(50), h.clone(), 40 * n_users),
+        lambda: (users.clone(), items.clone(), torch.ones(50), h.clone(), 60 * n_users),
         "a table of users and items is made; the edges need none",
         spare=4.0,
     )
