@@ -133,6 +133,7 @@ def test_without_a_repository_the_cache_is_filled(tmp_path: Path, generated: dic
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(store, "__file__", str(tmp_path / "site-packages" / "mmrec_teach" / "data" / "store.py"))
     monkeypatch.setattr(maker, "generate", lambda seed=maker.SEED: generated)
+    monkeypatch.chdir(tmp_path)  # away from the repository, whose data would be found
     assert store.ensure() == tmp_path / "mmrec_teach" / "data"
     assert load("bazaar/attic").n_users == 400
 

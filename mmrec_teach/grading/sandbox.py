@@ -141,6 +141,8 @@ def _bubblewrap_options(binds: Iterable[tuple[str, str]], disk: int) -> list[str
     options = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
     options += ["--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8"]
     options += ["--setenv", "OMP_NUM_THREADS", "1", "--setenv", "PYTHONDONTWRITEBYTECODE", "1"]
+    # first, for Python may lie below: a virtual environment in /tmp
+    options += ["--size", str(disk), "--tmpfs", "/tmp"]
     for folder in python_folders():
         if os.path.islink(folder) and not os.path.isfile(folder):
             options += ["--symlink", os.readlink(folder), folder]
@@ -150,7 +152,7 @@ def _bubblewrap_options(binds: Iterable[tuple[str, str]], disk: int) -> list[str
         options += ["--tmpfs", own]
     for source, target in binds:
         options += ["--ro-bind", source, target]
-    options += ["--proc", "/proc", "--dev", "/dev", "--size", str(disk), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    options += ["--proc", "/proc", "--dev", "/dev", "--chdir", "/tmp"]
     for folder in (
         "/",
         "/dev",
