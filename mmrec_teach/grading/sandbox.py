@@ -7,7 +7,7 @@ gives a `Session`, whose ``function`` is called like the learner's own: arrays c
 The walls, strongest first:
 
 - ``bubblewrap``: Linux name spaces. No network, no other process in sight, Python's own folders read-only and nothing else but an
-  empty, small /tmp; and the system-call filter of the next.
+  empty, small folder of its own; and the system-call filter of the next.
 - ``landlock``: a plain process that may open nothing but Python's own folders, write nowhere, start nothing, reach no network and
   signal nobody (Landlock and seccomp; Linux 5.13 or newer).
 - ``limits``: a plain process with limits on memory, CPU and files. It keeps accidents away, not a determined cheat.
@@ -52,6 +52,7 @@ WORDS = {
 }
 REFERENCE_CALIBRATION = 0.012  # seconds that `calibrate` takes on the machine the limits were chosen on
 MOST_NUMBERS = 2**24  # that a sparse answer may stand for
+_OWN = "/student"  # behind bubblewrap
 _CHILD = Path(__file__).resolve().parent / "child"
 
 
@@ -65,7 +66,7 @@ class Limits:
         total: CPU seconds of all calls together.
         clock: seconds by the clock that all calls together may be waited for.
         memory: bytes beyond what Python and torch take.
-        disk: bytes in /tmp (behind bubblewrap; elsewhere nothing may be written).
+        disk: bytes in the folder of its own (behind bubblewrap on kernels without Landlock; elsewhere nothing may be written).
         grace: seconds beyond, in which the process itself says that it was stopped, and where; then it is killed.
     """
 
@@ -139,10 +140,21 @@ def python_folders() -> list[str]:
 
 def _bubblewrap_options(binds: Iterable[tuple[str, str]], disk: int) -> list[str]:
     options = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"]
-    options += ["--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp", "--setenv", "LANG", "C.UTF-8"]
+    options += [
+        "--setenv",
+        "PATH",
+        "/usr/bin:/bin",
+        "--setenv",
+        "HOME",
+        _OWN,
+        "--setenv",
+        "TMPDIR",
+        _OWN,
+        "--setenv",
+        "LANG",
+        "C.UTF-8",
+    ]
     options += ["--setenv", "OMP_NUM_THREADS", "1", "--setenv", "PYTHONDONTWRITEBYTECODE", "1"]
-    # first, for Python may lie below: a virtual environment in /tmp
-    options += ["--size", str(disk), "--tmpfs", "/tmp"]
     for folder in python_folders():
         if os.path.islink(folder) and not os.path.isfile(folder):
             options += ["--symlink", os.readlink(folder), folder]
@@ -152,7 +164,8 @@ def _bubblewrap_options(binds: Iterable[tuple[str, str]], disk: int) -> list[str
         options += ["--tmpfs", own]
     for source, target in binds:
         options += ["--ro-bind", source, target]
-    options += ["--proc", "/proc", "--dev", "/dev", "--chdir", "/tmp"]
+    # not /tmp: a virtual environment may lie there, and this folder is emptied after every student
+    options += ["--proc", "/proc", "--dev", "/dev", "--size", str(disk), "--tmpfs", _OWN, "--chdir", _OWN]
     for folder in (
         "/",
         "/dev",
@@ -225,7 +238,7 @@ class Sandbox:
             return
         self.close()
         self._folder = tempfile.mkdtemp(prefix="mmrec-sandbox-")
-        work = "/tmp" if self.wall == "bubblewrap" else os.path.join(self._folder, "work")
+        work = _OWN if self.wall == "bubblewrap" else os.path.join(self._folder, "work")
         ours, theirs = socket.socketpair()
         options = {"control": theirs.fileno(), "work": work, "see": None, "seccomp": jail.seccomp_works()}
         code = (
