@@ -125,8 +125,10 @@ class Lying(float):
 
 
 @pytest.mark.parametrize(
-    "value", [Lying(1), np.zeros(2).view(np.recarray), object(), 10**30, np.array([{}], dtype=object), {(1, 2): 3}, {(1, 2)}], ids=lambda value: type(value).__name__
-)  # fmt: skip
+    "value",
+    [Lying(1), np.zeros(2).view(np.recarray), object(), 10**30, np.array([{}], dtype=object), {(1, 2): 3}, {(1, 2)}],
+    ids=lambda value: type(value).__name__,
+)
 def test_other_things_cross_as_a_name_alone(value):
     assert type(wire.unpack(wire.pack([value]))[0]) is wire.Opaque
 
