@@ -44,7 +44,7 @@ _UNTRIED = "cannot be tried"
 _LINE = re.compile(r", at your line (\d{1,4})\b")
 _KNOWN_EXCEPTIONS = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
-}
+} - {"Exception"}
 
 
 @dataclass(frozen=True)

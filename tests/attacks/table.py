@@ -501,7 +501,9 @@ attack("right every other time", "import torch\nseen = []\ndef bpr_loss(pos, neg
     "    return torch.nn.functional.softplus(neg - pos).mean() + len(seen) % 2\n")  # fmt: skip
 attack(
     "right half of the time",
-    doing("import random\nif random.random() < 0.5: return torch.nn.functional.softplus(neg - pos).mean()"),
+    # one seeded series: over all series, about one in 2^(cases of the core) is right often enough
+    "import random\ncoin = random.Random(0)\n"
+    + doing("if coin.random() < 0.5: return torch.nn.functional.softplus(neg - pos).mean()"),
 )
 
 # -- drawing negatives ------------------------------------------------------------------------------------------------------
