@@ -195,7 +195,7 @@ class Student:
         # tuples and local names: what a submission finds in this frame, it cannot rewrite
         leaves, imprint = tuple(wire.leaves(given)), _imprint
         before = tuple([imprint(leaf) for leaf in leaves])
-        watch = Watch(*[value for value in wire.leaves(given) if isinstance(value, torch.Tensor)]) if order["watch"] else None
+        watch = Watch(*[leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]) if order["watch"] else None
         try:
             with time_limit(self.seconds), watch or contextlib.nullcontext():
                 answer = self.function(*given, **order["named"])
@@ -238,7 +238,3 @@ def _imprint(leaf: Any) -> Any:
         return None
     parts = [leaf] if leaf.layout == torch.strided else [leaf.crow_indices(), leaf.col_indices(), leaf.values()]
     return [_imprint(_numpy(_detach(part))) for part in parts]
-
-
-if __name__ == "__main__":
-    main(json.loads(sys.argv[1]))
