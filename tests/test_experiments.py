@@ -9,7 +9,7 @@ from conftest import make_tiny
 from model_contract import checkerboard
 
 from mmrec_teach.cli import main
-from mmrec_teach.cli.train import parse_grid, parse_pairs, parse_seeds, parse_value, print_table
+from mmrec_teach.cli.train import cells_of, parse_grid, parse_pairs, parse_seeds, parse_value, print_table
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.training.experiments import RunConfig, compare_models, data_key, read_comparison, run
 
@@ -90,6 +90,42 @@ def test_compare_chooses_on_valid_and_reports_over_seeds(tmp_path):
     assert pair["models"] == ["bpr", "popularity"]
     assert pair["difference"] == pytest.approx(values[0] - popularity["test"]["ndcg@10"]["mean"])
     json.dumps(table, allow_nan=False)
+
+
+def test_a_grid_may_be_for_one_model_alone(tmp_path):
+    quick = {"epochs": 1, "batch_size": 64, "metrics_every": 1}
+    table = compare_models(
+        checkerboard(),
+        ["bpr", "lightgcn", "popularity"],
+        given={"dim": 4, "lightgcn.dim": 3, "lightgcn.l2": 0.5},
+        grid={"l2": [0.001, 0.1], "bpr.l2": [0.2, 0.3], "lightgcn.n_layers": [1, 2]},
+        settings=quick,
+        out=tmp_path,
+        progress=False,
+        device="cpu",
+    )
+    bpr, lightgcn, popularity = table["rows"]
+    assert [(t["options"], t["weights"]) for t in bpr["tried"]] == [({"dim": 4}, {"l2": 0.2}), ({"dim": 4}, {"l2": 0.3})]
+    tried = [(t["options"]["n_layers"], t["weights"]["l2"]) for t in lightgcn["tried"]]
+    assert sorted(tried) == [(1, 0.001), (1, 0.1), (2, 0.001), (2, 0.1)]
+    assert {t["options"]["dim"] for t in lightgcn["tried"]} == {3}
+    assert popularity["options"] == {}
+    for wrong in ("popularity.l2", "vbpr.l2", "bpr.seed"):
+        with pytest.raises(OptionError, match="none of the models"):
+            compare_models(checkerboard(), ["bpr", "popularity"], grid={wrong: [1]}, settings=quick)
+
+
+def test_published_numbers_and_notes_stand_beside(tmp_path, capsys):
+    table = compare_models(checkerboard(), ["popularity", "random"], progress=False)
+    table["rows"][0]["published"] = {"recall@20": 0.123}
+    table["notes"] = ["Beware of the dog."]
+    heads, rows = cells_of(table)
+    assert heads[-1] == "published recall@20"
+    assert [numbers[-1] for _, _, numbers in rows] == ["0.1230", "-"]
+    print_table(table)
+    printed = capsys.readouterr().out
+    assert "Beware of the dog." in printed
+    assert "0.1230" in printed
 
 
 def test_the_command_line_writes_what_it_prints(tmp_path, capsys, monkeypatch):

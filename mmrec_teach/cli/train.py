@@ -29,14 +29,22 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", default="bazaar", help="bazaar, bazaar/DOMAIN, or the path of a data set (default: bazaar)")
     add_reader_arguments(parser, "--split-seed")
-    parser.add_argument("--weights", action="append", default=[], metavar="NAME=X,…", help="loss weights, such as l2=0.01")
-    parser.add_argument("--options", action="append", default=[], metavar="NAME=X,…", help="model options, such as n_layers=3")
+    parser.add_argument(
+        "--weights", action="append", default=[], metavar="NAME=X,…", help="loss weights, such as l2=0.01 or bm3.reg=0.1"
+    )
+    parser.add_argument(
+        "--options",
+        action="append",
+        default=[],
+        metavar="NAME=X,…",
+        help="model options, such as n_layers=3 or bm3.dropout=0.3",
+    )
     parser.add_argument(
         "--grid",
         action="append",
         default=[],
         metavar="NAME=X,Y,…",
-        help="values to choose from on valid, such as l2=0.001,0.01",
+        help="values to choose from on valid, such as l2=0.001,0.01, or for one model alone bm3.dropout=0.3,0.5",
     )
     parser.add_argument("--seeds", default="1", help="how many seeds (3 means 0, 1, 2), or a list such as 0,7")
     parser.add_argument("--epochs", type=int, default=1000, help="at most so many epochs (default 1000)")
@@ -196,6 +204,8 @@ def cells_of(table: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[str
         f"cold items recall@{cut}",
         f"train-mask {metric}",
     ]
+    published = any(metric in row.get("published", {}) for row in table["rows"])
+    heads += [f"published {metric}"] * published
     rows = []
     for row in table["rows"]:
         low, high = row["interval"]
@@ -208,6 +218,8 @@ def cells_of(table: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[str
             "none" if cold is None else _cell(cold),
             _cell(row["test_train_mask"][metric]),
         ]
+        if published:
+            numbers.append(f"{row['published'][metric]:.4f}" if metric in row.get("published", {}) else "-")
         rows.append((row["model"], [f"{k}={v}" for k, v in {**row["options"], **row["weights"]}.items()], numbers))
     return heads, rows
 
@@ -248,7 +260,7 @@ def print_table(table: dict[str, Any]) -> None:
     for model, setting, numbers in rows:
         out.add_row("\n  ".join([model, *setting]), *numbers)
     console.print(out)
-    console.print(NOTES, soft_wrap=False, markup=False)
+    console.print(" ".join([NOTES, *table.get("notes", [])]), soft_wrap=False, markup=False)
     if table["pairs"]:
         console.print(
             f"Best on valid: {table['pairs'][0]['models'][0]}. On the same test users, in {metric}, it is ahead of",

@@ -160,9 +160,13 @@ def _ks(config: RunConfig) -> tuple[int, ...]:
 def configurations(
     data: Dataset, model: str, grid: Mapping[str, Sequence[Any]], options: Mapping[str, Any], weights: Mapping[str, float]
 ) -> list[tuple[dict[str, Any], dict[str, float]]]:
-    """Return every (options, weights) of ``grid`` for ``model``. A name is a loss term or a constructor option of the model."""
+    """Return every (options, weights) of ``grid`` for ``model``.
+
+    A name is a loss term or a constructor option, for every model that knows it; ``MODEL.NAME`` is for that model alone and
+    goes before a plain name.
+    """
     cls = model_class(model)
-    mine = {k: v for k, v in grid.items() if k in cls.default_weights or k in model_options(model)}
+    mine = for_model(model, grid)
     combinations = []
     for values in itertools.product(*mine.values()):
         chosen = dict(zip(mine, values, strict=True))
@@ -177,10 +181,17 @@ def configurations(
 
 def split_names(model: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     """Return ``given`` as (options, weights) of ``model``; names it does not know are left out."""
-    cls, known = model_class(model), model_options(model)
-    weights = {k: v for k, v in given.items() if k in cls.default_weights}
-    options = {k: v for k, v in given.items() if k not in weights and k in known and k != "seed"}
-    return options, weights
+    cls = model_class(model)
+    mine = for_model(model, given)
+    weights = {k: v for k, v in mine.items() if k in cls.default_weights}
+    return {k: v for k, v in mine.items() if k not in weights}, weights
+
+
+def for_model(model: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``given`` says to ``model``: names it knows, ``MODEL.NAME`` without the model and before plain names."""
+    known = {*model_class(model).default_weights, *model_options(model)} - {"seed"}
+    own = {name.removeprefix(f"{model}."): value for name, value in given.items() if name.startswith(f"{model}.")}
+    return {k: v for k, v in {**given, **own}.items() if k in known}
 
 
 def compare_models(
@@ -205,8 +216,8 @@ def compare_models(
         data: what to compare on.
         models: registered names.
         seeds: one run each.
-        given: options and weights by name, for every model that knows them.
-        grid: name -> values to try.
+        given: options and weights by name, for every model that knows them; ``MODEL.NAME`` for one model alone.
+        grid: name, or ``MODEL.NAME``, -> values to try.
         settings: of :func:`~mmrec_teach.training.fit`.
         out: where run folders go.
         metric: chooses settings and epochs, and is compared in pairs.
@@ -226,9 +237,9 @@ def compare_models(
     if not models:
         raise OptionError("no model to compare", where="models", expected="at least one name")
     given, grid, settings = dict(given or {}), dict(grid or {}), {**(settings or {}), "metric": metric}
-    known = {name for m in models for name in (*model_class(m).default_weights, *model_options(m))}
     for name in (*given, *grid):
-        if name not in known or name == "seed":
+        if not any(for_model(m, {name: None}) for m in models):
+            known = {n for m in models for n in (*model_class(m).default_weights, *model_options(m))}
             raise OptionError(
                 "none of the models has a loss term or option of that name",
                 where="options",
