@@ -389,6 +389,20 @@ def test_controls_follow_types_they_know_nothing_about():
     assert made["margin"].high == 4.0
 
 
+def test_guards_against_collapse_can_be_set_to_every_value_a_model_takes(bazaar):
+    for name, guards in (
+        ("bm3", ["stop_gradient", "predictor", "dropout"]),
+        ("buir", ["momentum", "predictor", "edge_dropout"]),
+    ):
+        made = Studio(name, bazaar, controls=guards, umap=False)
+        for control in made.controls:
+            ends = {"switch": (True, False), "choice": control.choices, "float": (control.low, control.high)}[control.style]
+            assert control.default in ends or control.style == "float"
+            assert 0 in ends, "each can be taken away"  # False is 0
+            for value in ends:
+                made.factory(bazaar, dim=4, **{control.name: value})
+
+
 # -- the shell ---------------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def panel(tiny):

@@ -88,6 +88,26 @@ _KNOWN: dict[str, dict[str, Any]] = {
         "label": "content weight",
         "help": "How much the score listens to content; 0 ignores it.",
     },
+    "dropout": {
+        "style": "float",
+        "low": 0.0,
+        "high": 0.95,
+        "step": 0.05,
+        "help": "Share of the numbers left out of a view; 0 leaves none out. Restarts training.",
+    },
+    "edge_dropout": {
+        "style": "float",
+        "low": 0.0,
+        "high": 0.95,
+        "step": 0.05,
+        "label": "edge dropout",
+        "help": "Share of the edges left out in training; 0 leaves none out. Restarts training.",
+    },
+    "momentum": {  # what matters lies close to 1: no slider with even steps
+        "style": "choice",
+        "choices": (0.0, 0.9, 0.99, 0.995, 1.0),
+        "help": "Share of the old copy that stays at each step: 0 is no slow copy, 1 one that never moves. Restarts training.",
+    },
     "regularizer": {
         "style": "choice",
         "choices": ("squared", "emb_norm"),
