@@ -4,13 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lab test lint build doctor clean
 
 help:
 	@echo "make lab      install what is needed and open the lessons in JupyterLab (options: ARGS='01 --port 9000 --no-browser')"
-	@echo "make test     the same set-up, then all tests (options: ARGS='-k grading')"
+	@echo "make test     the same set-up, then all tests (options: ARGS='-k grading' WORKERS=2)"
 	@echo "make setup    the set-up alone: a virtual environment in $(VENV)"
 	@echo "make doctor   say what works here and what to do about the rest"
 	@echo "make build    make notebooks and blanks from the masters in solutions/"
@@ -38,7 +39,7 @@ lab: $(STAMP)
 	@$(BIN)/mmrec-teach lab $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 doctor: $(STAMP)
 	@$(BIN)/mmrec-teach doctor

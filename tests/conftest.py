@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores, and so do the processes that tests start
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import mmrec_teach  # noqa: F401 - first of all: says how torch's threads wait
 
 # isort: split
@@ -19,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
-    """Two threads at most, so that numbers do not depend on the machine's core count."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    """Two threads at most, so that numbers do not depend on the machine's core count; one beside other workers."""
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else min(2, os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="session")
