@@ -7,13 +7,10 @@ running one). Whatever happens is told to a listener as an :class:`Update`; an e
 
 from __future__ import annotations
 
-import inspect
-import math
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -21,272 +18,26 @@ import numpy as np
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import MMRecTeachError, OptionError
 from mmrec_teach.models import Recommender, model_class
-from mmrec_teach.views import figures
+from mmrec_teach.views.colourings import colourings, hover_texts
+from mmrec_teach.views.controls import Control, constructor_options, controls_of
 from mmrec_teach.views.projection import Projector, is_warm, warm_up, warm_up_error
+from mmrec_teach.views.updates import Picture, Run, Update, say, side
+
+__all__ = [
+    "Control",
+    "Picture",
+    "Run",
+    "Studio",
+    "Update",
+    "colourings",
+    "constructor_options",
+    "controls_of",
+    "hover_texts",
+    "say",
+    "side",
+]
 
 ENDLESS = 1_000_000  # the loop is a generator: we stop asking; it never ends by itself
-
-
-# -- controls ------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Control:
-    """One thing a reader can change.
-
-    Attributes:
-        name: a loss term or a constructor option of the model, ``"lr"`` or ``"seed"``.
-        kind: what ``name`` is.
-        style: how it is moved: "log" and "float" sliders, "int" slider, "choice", "switch".
-        default: value to begin with.
-        low, high, step: the slider's ends and step (powers of ten for "log": 1e-5 to 1e1).
-        choices: for "choice".
-        label: short, in front of the slider.
-        help: one sentence, shown under the pointer and read by screen readers.
-        on: for weights: whether the term is switched on to begin with.
-    """
-
-    name: str
-    kind: Literal["weight", "option", "training"]
-    style: Literal["log", "float", "int", "choice", "switch"]
-    default: Any
-    low: float = 0.0
-    high: float = 1.0
-    step: float = 0.1
-    choices: tuple[Any, ...] = ()
-    label: str = ""
-    help: str = ""
-    on: bool = True
-
-
-_SIZES = (4, 8, 16, 32, 64, 128)
-# What is known of common options beyond their type: style, low, high, step, choices, label, help.
-_KNOWN: dict[str, dict[str, Any]] = {
-    "dim": {
-        "style": "choice",
-        "choices": _SIZES,
-        "label": "dimensions",
-        "help": "Length of the ID vectors. Restarts training.",
-    },
-    "content_dim": {
-        "style": "choice",
-        "choices": _SIZES,
-        "label": "content dims",
-        "help": "Length of the content vectors. Restarts training.",
-    },
-    "n_layers": {
-        "style": "int",
-        "low": 0,
-        "high": 8,
-        "step": 1,
-        "label": "layers",
-        "help": "Propagation depth; 0 is matrix factorisation.",
-    },
-    "content_weight": {
-        "style": "float",
-        "low": 0.0,
-        "high": 4.0,
-        "step": 0.1,
-        "label": "content weight",
-        "help": "How much the score listens to content; 0 ignores it.",
-    },
-    "dropout": {
-        "style": "float",
-        "low": 0.0,
-        "high": 0.95,
-        "step": 0.05,
-        "help": "Share of the numbers left out of a view; 0 leaves none out. Restarts training.",
-    },
-    "edge_dropout": {
-        "style": "float",
-        "low": 0.0,
-        "high": 0.95,
-        "step": 0.05,
-        "label": "edge dropout",
-        "help": "Share of the edges left out in training; 0 leaves none out. Restarts training.",
-    },
-    "momentum": {  # what matters lies close to 1: no slider with even steps
-        "style": "choice",
-        "choices": (0.0, 0.9, 0.99, 0.995, 1.0),
-        "help": "Share of the old copy that stays at each step: 0 is no slow copy, 1 one that never moves. Restarts training.",
-    },
-    "regularizer": {
-        "style": "choice",
-        "choices": ("squared", "emb_norm"),
-        "help": "Form of the penalty: the paper's or the released code's.",
-    },
-    "scaling": {
-        "style": "choice",
-        "choices": ("raw", "unit"),
-        "help": "Features as they are, or every row scaled to length one.",
-    },
-}
-
-
-def constructor_options(factory: Callable[..., Recommender]) -> dict[str, Any]:
-    """Return option -> default of a model class or factory, without ``data`` and ``seed``."""
-    function = factory.__init__ if inspect.isclass(factory) else factory
-    parameters = list(inspect.signature(function).parameters.values())
-    skip = {"self", "data", "seed"}
-    return {
-        p.name: p.default
-        for p in parameters
-        if p.name not in skip and p.default is not p.empty and p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)
-    }
-
-
-def weight_control(term: str, default: float) -> Control:
-    """Return the log slider with switch of a loss term, three powers of ten to either side of its default."""
-    centre = default if default > 0 else 0.1
-    power = round(math.log10(centre))
-    return Control(
-        term,
-        "weight",
-        "log",
-        centre,
-        10.0 ** (power - 3),
-        10.0 ** (power + 2),
-        0.1,
-        label=term,
-        help=f"Weight of the loss term {term}; untick to leave the term out altogether.",
-        on=default != 0,
-    )
-
-
-def option_control(name: str, default: Any) -> Control | None:
-    """Return a control for a constructor option, or None where its type says nothing about its range."""
-    known = dict(_KNOWN.get(name, {}))
-    label, text = (
-        known.pop("label", name.replace("_", " ")),
-        known.pop("help", f"Option {name} of the model. Restarts training."),
-    )
-    if known:
-        if known["style"] == "choice" and default not in known["choices"]:
-            known["choices"] = tuple(sorted({*known["choices"], default}, key=lambda v: (str(type(v)), v)))
-        return Control(name, "option", default=default, label=label, help=text, **known)
-    if isinstance(default, bool):
-        return Control(name, "option", "switch", default, label=label, help=text)
-    if isinstance(default, int):
-        return Control(name, "option", "int", default, min(0, default), max(4, 2 * default), 1, label=label, help=text)
-    if isinstance(default, float):
-        if 0 <= default <= 1:
-            return Control(name, "option", "float", default, 0.0, 1.0, 0.05, label=label, help=text)
-        return Control(
-            name, "option", "float", default, min(0.0, 2 * default), max(1.0, 2 * default), 0.1, label=label, help=text
-        )
-    return None
-
-
-def controls_of(
-    factory: Callable[..., Recommender], weights: Mapping[str, float], lr: float, wanted: Sequence[str | Control] | None = None
-) -> tuple[Control, ...]:
-    """Return the controls asked for, or all of the model's: every loss weight, every option with a known range.
-
-    Raises:
-        OptionError: a name that is neither, or an option without a known range (pass a :class:`Control` for it).
-    """
-    options = constructor_options(factory)
-    known: dict[str, Control | None] = {name: option_control(name, default) for name, default in options.items()}
-    known |= {term: weight_control(term, default) for term, default in weights.items()}
-    known["lr"] = Control("lr", "training", "log", lr, 1e-4, 1e-1, 0.1, label="learning rate", help="Adam's step size.")
-    if wanted is None:
-        order = [*weights, *(n for n in options if n not in weights)]
-        return tuple(c for n in order if (c := known[n]) is not None and not isinstance(c.default, str))
-    chosen = []
-    for name in wanted:
-        if isinstance(name, Control):
-            if (name.kind == "weight" and name.name not in weights) or (name.kind == "option" and name.name not in options):
-                raise OptionError(
-                    "a control for something the model does not have",
-                    where="controls",
-                    found=repr(name.name),
-                    expected=", ".join(known),
-                )
-            chosen.append(name)
-            continue
-        if name == "seed":
-            continue  # always there
-        if name not in known:
-            raise OptionError(
-                "no such control", where="controls", found=repr(name), expected=", ".join(n for n, c in known.items() if c)
-            )
-        control = known[name]
-        if control is None:
-            raise OptionError(
-                "no range is known for this option",
-                where="controls",
-                found=repr(name),
-                fix=f"Pass Control({name!r}, 'option', 'choice', default, choices=(...)) instead of the name",
-            )
-        chosen.append(control)
-    return tuple(chosen)
-
-
-# -- what comes out ------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Picture:
-    """One view as drawn: ``xy`` (n, 2) of the studio's ``rows`` for that side, and how honest it is."""
-
-    xy: np.ndarray
-    method: str
-    kept: float
-    effective_rank: float
-    dim: int
-
-
-@dataclass
-class Run:
-    """One training run: its settings in words and numbers, and its epochs so far (append-only)."""
-
-    number: int
-    label: str
-    settings: dict[str, Any]
-    history: list[Any] = field(default_factory=list)
-
-    def curve(self, metric: str) -> tuple[list[int], list[float]]:
-        """Return epochs and values of a validation metric."""
-        pairs = [(r.epoch, r.metrics[metric]) for r in list(self.history) if r.metrics and metric in r.metrics]
-        return [e for e, _ in pairs], [float(v) for _, v in pairs]
-
-    def best(self, metric: str) -> float | None:
-        """Return the best value of a metric so far."""
-        return max(self.curve(metric)[1], default=None)
-
-
-@dataclass(frozen=True)
-class Update:
-    """What happened.
-
-    Attributes:
-        kind: "started", "epoch", "finished", "stopped" or "failed".
-        number: counts all "epoch" updates of the studio, over all runs.
-        run: the run in progress, or None if it never began.
-        epoch: epochs of this run so far; 0 is the untrained model.
-        until: the epoch at which it will pause.
-        value: the metric after this epoch, or None.
-        gauges: figures measured in the full space, by name.
-        pictures: view -> :class:`Picture`; the last drawn ones.
-        fresh: whether ``pictures`` were drawn for this update.
-        error: what went wrong, one sentence ("failed" only).
-        details: its traceback.
-    """
-
-    kind: Literal["started", "epoch", "finished", "stopped", "failed"]
-    number: int
-    run: Run | None
-    epoch: int = 0
-    until: int = 0
-    value: float | None = None
-    gauges: Mapping[str, float] = field(default_factory=dict)
-    pictures: Mapping[str, Picture] = field(default_factory=dict)
-    fresh: bool = False
-    error: str = ""
-    details: str = ""
-
-
-def say(value: Any) -> str:
-    """Return a setting's value in words."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    return figures.number(value) if isinstance(value, (int, float)) else str(value)
 
 
 class Studio:
@@ -680,66 +431,8 @@ class Studio:
         return text
 
 
-def side(view: str) -> str:
-    """Return "user" or "item", what a row of the view is."""
-    return view.split("/", 1)[0]
-
-
 def _default_view(tables: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
     if "item/final" in tables:
         return ("item/final",)
     items = [name for name in tables if name.startswith("item/")]
     return tuple(items[:1] or list(tables)[:1])
-
-
-# -- how points may be coloured ------------------------------------------------------------------------------------------
-def colourings(data: Dataset, which: str, most: int = 15) -> dict[str, tuple[str, Any]]:
-    """Return label -> (kind, values) of everything known of users or items that a map can be coloured by.
-
-    A user's category is the main interest (known in generated data only), a user's popularity the number of interactions.
-
-    Args:
-        data: the data set.
-        which: "item" or "user".
-        most: categories kept; the rest become "other".
-    """
-    found: dict[str, tuple[str, Any]] = {}
-    if which == "item":
-        if data.items is not None and "category" in data.items:
-            found["category"] = ("category", _largest(data.items["category"].fillna("(none)").astype(str).to_numpy(), most))
-        found["popularity"] = ("popularity", data.item_counts)
-        if data.cold_items.any():
-            found["cold"] = ("cold", data.cold_items)
-    else:
-        if data.truth is not None:
-            main = data.truth.user_interests[:, 0]
-            names = np.array([f"interest {i}" for i in range(int(main.max(initial=0)) + 1)], dtype=object)
-            if data.items is not None and "category" in data.items:
-                for interest in range(len(names)):
-                    members = data.items["category"].to_numpy()[data.truth.item_interest == interest]
-                    if len(members):
-                        values, counts = np.unique(members.astype(str), return_counts=True)
-                        names[interest] = str(values[counts.argmax()])
-            found["category"] = ("category", _largest(names[main], most))
-        found["popularity"] = ("popularity", data.user_counts)
-    found["plain"] = ("none", None)
-    return found
-
-
-def _largest(labels: np.ndarray, most: int) -> np.ndarray:
-    names, counts = np.unique(labels.astype(str), return_counts=True)
-    if len(names) <= most:
-        return labels.astype(str)
-    keep = set(names[np.argsort(-counts, kind="stable")[: most - 1]])
-    return np.array([v if v in keep else "other" for v in labels.astype(str)], dtype=object)
-
-
-def hover_texts(data: Dataset, which: str) -> list[str]:
-    """Return what the pointer shows over every item or user."""
-    if which == "user":
-        return [f"user {u}<br>{c} training interactions" for u, c in zip(data.user_ids, data.user_counts)]
-    titles = data.items["title"].fillna("").astype(str) if data.items is not None and "title" in data.items else data.item_ids
-    return [
-        f"{figures.wrapped(str(t), 40) or i}<br>{c} training interactions"
-        for t, i, c in zip(titles, data.item_ids, data.item_counts)
-    ]
