@@ -280,6 +280,10 @@ def test_cold_items_among_all_and_among_themselves(tiny):
     assert told["recall_among_cold@1"] == 1.0
     assert told["chance_among_cold@1"] == 0.5
     assert told["users"] == told["relevant"] == tiny.n_users
+    assert (
+        evaluate_scores(scores, tiny, "test", ks=(1, 10)).cold_per_user(1)["recall_among_cold@1"].tolist()
+        == [1.0] * tiny.n_users
+    )
     assert np.isnan(evaluate_scores(scores, tiny, "valid", ks=(1,)).cold()["recall@1"])
     scores[:, cold] += 200
     assert evaluate_scores(scores, tiny, "test", ks=(1, 10)).cold(1)["recall@1"] == 1.0

@@ -162,28 +162,38 @@ class Evaluation:
         """
         k = self._cutoff(k)
         cold = self.item_counts == 0
-        rows, items = self.relevant[:, cold[self.relevant[1]]]
-        ranks = self.relevant_ranks[cold[self.relevant[1]]]
-        result: dict[str, float | int] = {"items": int(cold.sum()), "users": len(self.cold_rows), "relevant": len(items)}
+        relevant = int(cold[self.relevant[1]].sum())
+        result: dict[str, float | int] = {"items": int(cold.sum()), "users": len(self.cold_rows), "relevant": relevant}
         shown = m.exposure(self.topk, self.n_items, k)
         share = float(shown[cold].sum() / max(shown.sum(), 1))
-        if not len(items):
+        if not relevant:
             nothing = float("nan")
             return (
                 result
                 | {f"{name}@{k}": nothing for name in ("recall", "recall_among_cold", "chance_among_cold")}
                 | {f"share@{k}": share}
             )
+        return (
+            result
+            | {name: float(values.mean()) for name, values in self.cold_per_user(k).items()}
+            | {f"chance_among_cold@{k}": min(1.0, k / int(cold.sum())), f"share@{k}": share}
+        )
+
+    def cold_per_user(self, k: int | None = None) -> dict[str, np.ndarray]:
+        """Return ``recall@K`` and ``recall_among_cold@K`` of :meth:`cold` user by user, (c,) each, in the order of ``cold_rows``.
+
+        Raises:
+            OptionError: a cut-off that was not evaluated.
+        """
+        k = self._cutoff(k)
+        cold = self.item_counts == 0
+        rows, items = self.relevant[:, cold[self.relevant[1]]]
+        ranks = self.relevant_ranks[cold[self.relevant[1]]]
         own = np.searchsorted(self.cold_rows, rows)
         n_relevant = np.bincount(own, minlength=len(self.cold_rows))
         found = np.bincount(own[(ranks > 0) & (ranks <= k)], minlength=len(self.cold_rows))
         hits = m.hit_matrix(self.cold_topk, (own, items), self.n_items)
-        return result | {
-            f"recall@{k}": float((found / n_relevant).mean()),
-            f"recall_among_cold@{k}": float(m.recall(hits, n_relevant, k).mean()),
-            f"chance_among_cold@{k}": min(1.0, k / int(cold.sum())),
-            f"share@{k}": share,
-        }
+        return {f"recall@{k}": found / n_relevant, f"recall_among_cold@{k}": m.recall(hits, n_relevant, k)}
 
     def to_json(self) -> dict[str, Any]:
         """Return the protocol and all means as a dict of plain values, ready for ``json.dumps``."""
