@@ -11,7 +11,9 @@ from model_contract import checkerboard
 from mmrec_teach.cli import main
 from mmrec_teach.cli.train import cells_of, parse_grid, parse_pairs, parse_seeds, parse_value, print_table
 from mmrec_teach.errors import DataError, OptionError
-from mmrec_teach.training.experiments import RunConfig, compare_models, data_key, read_comparison, run
+from mmrec_teach.models import BPR, MODELS
+from mmrec_teach.training import TrainingError
+from mmrec_teach.training.experiments import RunConfig, all_models, compare_models, data_key, read_comparison, run
 
 QUICK = {"epochs": 8, "patience": 8, "lr": 0.05, "batch_size": 64, "metric": "recall@10"}
 
@@ -126,6 +128,37 @@ def test_published_numbers_and_notes_stand_beside(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Beware of the dog." in printed
     assert "0.1230" in printed
+
+
+def test_all_models_are_those_the_data_allow(tiny, bazaar):
+    names = all_models(tiny)
+    assert names[:3] == ["random", "popularity", "item-knn"]
+    assert "oracle" not in names
+    assert {"oracle", *names} == set(MODELS)
+    assert "oracle" in all_models(bazaar)
+
+
+def test_a_model_that_cannot_run_does_not_lose_the_others(monkeypatch):
+    bare, lines = checkerboard().with_features({}), []
+
+    def failing(*args, **kwargs):
+        raise TrainingError("the loss is not finite")
+
+    monkeypatch.setattr(BPR, "losses", failing)
+    models, settings = ["vbpr", "popularity", "bpr", "bm3", "lightgcn"], {"epochs": 1, "batch_size": 64}
+    table = compare_models(
+        bare, models, given={"dim": 4}, settings=settings, progress=False, device="cpu", report=lines.append, strict=False
+    )
+    assert [row["model"] for row in table["rows"]] == ["popularity", "lightgcn"]
+    assert list(table["left_out"]) == ["vbpr", "bpr", "bm3"]
+    assert "needs item features" in table["left_out"]["vbpr"]
+    assert any(line.startswith("bpr is left out. ") and "not finite" in line for line in lines)
+    assert "Model 5 of 5: lightgcn" in lines
+    for strict, models in ((True, ["vbpr", "popularity"]), (False, ["vbpr", "bm3"])):
+        with pytest.raises(DataError, match="needs item features"):
+            compare_models(bare, models, settings=settings, progress=False, strict=strict)
+    with pytest.raises(OptionError, match="epochs out of range"):  # not once a model, after the baselines
+        compare_models(bare, ["popularity", "bpr"], settings={"epochs": 0}, progress=False, strict=False)
 
 
 def test_the_command_line_writes_what_it_prints(tmp_path, capsys, monkeypatch):

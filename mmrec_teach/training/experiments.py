@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.errors import DataError, MMRecTeachError, OptionError
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation import compare as compare_paired
 from mmrec_teach.files import write_json
-from mmrec_teach.models import Recommender, create, load_model, model_class, model_options
-from mmrec_teach.training.fit import fit
+from mmrec_teach.models import MODELS, Recommender, create, load_model, model_class, model_options
+from mmrec_teach.training.fit import check_stopping, fit
 
 PUBLISHED_MASK, SOUND_MASK = ("train",), ("train", "valid")
 
@@ -179,6 +179,12 @@ def configurations(
     return combinations
 
 
+def all_models(data: Dataset) -> list[str]:
+    """Return every registered model that makes sense on ``data``: baselines first, the oracle only where the truth is planted."""
+    named = [name for name in MODELS if name != "oracle" or data.truth is not None]
+    return sorted(named, key=lambda name: MODELS[name].trainable)
+
+
 def split_names(model: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     """Return ``given`` as (options, weights) of ``model``; names it does not know are left out."""
     cls = model_class(model)
@@ -207,6 +213,7 @@ def compare_models(
     progress: bool = True,
     device: str = "auto",
     report: Callable[[str], None] = lambda line: None,
+    strict: bool = True,
 ) -> dict[str, Any]:
     """Train every model on every seed and return a table as a plain dictionary.
 
@@ -214,7 +221,7 @@ def compare_models(
 
     Args:
         data: what to compare on.
-        models: registered names.
+        models: registered names; see :func:`all_models`.
         seeds: one run each.
         given: options and weights by name, for every model that knows them; ``MODEL.NAME`` for one model alone.
         grid: name, or ``MODEL.NAME``, -> values to try.
@@ -224,15 +231,18 @@ def compare_models(
         progress: show bars.
         device: where to train.
         report: called with a sentence as each run ends.
+        strict: raise the first error. Otherwise a model that cannot be built on these data, or whose training fails, is
+            reported and left out, and the others go on.
 
     Returns:
         ``{"data", "protocol", "rows": [{"model", "options", "weights", "seeds", "valid", "test", "test_train_mask", "cold",
-        "seconds", …}], "pairs": […]}``. A metrics entry maps a metric to ``{"mean", "std", "values"}`` over seeds; ``interval`` is
-        the bootstrap interval over users of the first seed's test ``metric``; ``pairs`` compares the best model on valid (the
-        oracle aside) with each other one, user by user.
+        "seconds", …}], "left_out": {model: reason}, "pairs": […]}``. A metrics entry maps a metric to ``{"mean", "std",
+        "values"}`` over seeds; ``interval`` is the bootstrap interval over users of the first seed's test ``metric``; ``pairs``
+        compares the best model on valid (the oracle aside) with each other one, user by user.
 
     Raises:
         OptionError: an unknown model, or a given or grid name that none of the models knows.
+        MMRecTeachError: ``strict`` and a model fails, or not a single model is left.
     """
     if not models:
         raise OptionError("no model to compare", where="models", expected="at least one name")
@@ -246,18 +256,23 @@ def compare_models(
                 found=repr(name),
                 expected=", ".join(sorted(known - {"seed"})),
             )
+    check_stopping(**{k: v for k, v in settings.items() if k in ("epochs", "patience", "metric", "metrics_every")})
     for model in models:  # a wrong value should not wait for the first model's training
         for _, weights in configurations(data, model, grid, *split_names(model, given)):
             model_class(model).check_weights(weights)
     key, rows, evaluations = data_key(data), [], {}
-    for model in models:
+    left_out: dict[str, str] = {}
+
+    def one(model: str, options: dict, weights: dict, seed: int) -> Run:
+        return run(data, RunConfig(key, model, options, weights, seed, settings), out, progress=progress, device=device)
+
+    def runs_of(model: str) -> tuple[dict, dict, list, list[Run]]:
         options, weights = split_names(model, given)
         tried = []
         choices = configurations(data, model, grid, options, weights)
         if len(choices) > 1:
             for o, w in choices:
-                done = run(data, RunConfig(key, model, o, w, seeds[0], settings), out, progress=progress, device=device)
-                value = done.metrics["valid"][metric]
+                value = one(model, o, w, seeds[0]).metrics["valid"][metric]
                 tried.append({"options": o, "weights": w, "valid": value})
                 report(f"{model} {_short(o, w)}: {metric} {value:.4f} on valid")
             best = max(tried, key=lambda t: t["valid"])
@@ -266,12 +281,25 @@ def compare_models(
             options, weights = choices[0]
         runs = []
         for seed in seeds:
-            done = run(data, RunConfig(key, model, options, weights, seed, settings), out, progress=progress, device=device)
+            done = one(model, options, weights, seed)
             values = ", ".join(f"{done.metrics[split][metric]:.4f} on {split}" for split in ("valid", "test"))
             where = "" if done.folder is None else f" ({'found in' if done.reused else 'kept in'} {done.folder})"
             note = f"; {done.metrics['note']}" if "note" in done.metrics else ""
             report(f"{model} seed {seed}: {metric} {values}{note}{where}")
             runs.append(done)
+        return options, weights, tried, runs
+
+    for number, model in enumerate(models, start=1):
+        if len(models) > 3:
+            report(f"Model {number} of {len(models)}: {model}")
+        try:
+            options, weights, tried, runs = runs_of(model)
+        except (MMRecTeachError, MemoryError) as error:
+            if strict or (number == len(models) and not rows):
+                raise
+            left_out[model] = " ".join(str(error).split()) or "not enough memory"
+            report(f"{model} is left out. {left_out[model]}")
+            continue
         evaluations[model] = runs[0].evaluation
         rows.append(_row(model, options, weights, tried, runs, metric))
     honest = [row for row in rows if row["model"] != "oracle"] or rows  # the planted truth is no competitor
@@ -293,6 +321,7 @@ def compare_models(
             "settings": settings,
         },
         "rows": rows,
+        "left_out": left_out,
         "pairs": pairs,
     }
 
