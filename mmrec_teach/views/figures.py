@@ -814,3 +814,151 @@ def lines(
     return _finish(
         figure, title, f"{title}. Lines of {y_title}{span}: {ends}.", 380, legend={"orientation": "h", "y": -0.24, "x": 0}
     )
+
+
+# -- collapse ----------------------------------------------------------------------------------------------------------------
+def collapse_curves(
+    curves: Mapping[str, Mapping[str, Any]],
+    *,
+    reference: Mapping[str, tuple[str, float]] | None = None,
+    title: str | None = None,
+) -> go.Figure:
+    """Health over training, one panel below the other for each measure: a line per variant, its seeds' spread as a band.
+
+    Epochs stand on a scale of log(1 + epoch), since a collapse happens early. Names stand where the lines end.
+
+    Args:
+        curves: variant -> ``"epochs"`` (n,) ascending from 0 on, and measure -> (seeds, n). All have the same measures.
+        reference: measure -> name and value of something to compare with, a dotted line.
+        title: the takeaway; by default the highest and the lowest end of the first measure.
+
+    Raises:
+        InputError: no variant, different measures, or a table that does not fit its epochs.
+    """
+    names = list(curves)
+    measures = [m for m in curves[names[0]] if m != "epochs"] if names else []
+    if not measures:
+        raise InputError("no curves to draw", where="collapse_curves", found=f"{len(names)} variants without a measure")
+    tables: dict[tuple[str, str], np.ndarray] = {}
+    for name, given in curves.items():
+        epochs = np.asarray(given["epochs"], dtype=float)
+        for measure in [*measures, *(m for m in given if m not in measures and m != "epochs")]:
+            table = np.asarray(given.get(measure, ()), dtype=float)
+            if measure not in measures or table.ndim != 2 or table.shape[1] != len(epochs) or 0 in table.shape:
+                raise InputError(
+                    "a table that does not fit",
+                    where=f"collapse_curves, {name}, {measure}",
+                    found=f"shape {table.shape}",
+                    expected=f"(seeds, {len(epochs)}), for each of: {', '.join(measures)}",
+                )
+            tables[name, measure] = table
+    row_height, space = 250, 0.07
+    figure = make_subplots(len(measures), 1, shared_xaxes=True, vertical_spacing=space)
+    last = max(float(given["epochs"][-1]) for given in curves.values())
+    edge = math.log1p(last) * 1.05  # where the names begin
+    for row, measure in enumerate(measures, start=1):
+        other = (reference or {}).get(measure)
+        values = np.concatenate([tables[name, measure].ravel() for name in names] + ([[other[1]]] if other else []))
+        low, high = min(0.0, float(np.nanmin(values))), float(np.nanmax(values))
+        pad = 0.05 * (high - low or 1.0)
+        low, high = low - pad, high + pad
+        ends = []
+        for n, name in enumerate(names):
+            (colour, symbol), table = palette.style(n), tables[name, measure]
+            x, mean = np.log1p(np.asarray(curves[name]["epochs"], dtype=float)), table.mean(0)
+            if len(table) > 1:
+                figure.add_scatter(
+                    x=np.concatenate([x, x[::-1]]),
+                    y=np.concatenate([table.min(0), table.max(0)[::-1]]),
+                    fill="toself",
+                    fillcolor=colour,
+                    opacity=0.18,
+                    mode="none",
+                    hoverinfo="skip",
+                    showlegend=False,
+                    row=row,
+                    col=1,
+                )
+            figure.add_scatter(
+                x=x,
+                y=mean,
+                name=name,
+                mode="lines+markers",
+                showlegend=False,
+                line={"color": colour, "width": 2.5, "dash": palette.dash(n)},
+                marker={"symbol": symbol, "size": 6},
+                customdata=curves[name]["epochs"],
+                hovertemplate="epoch %{customdata}: %{y:.3g}",
+                row=row,
+                col=1,
+            )
+            ends.append((name, float(x[-1]), float(mean[-1]), colour))
+        if other:
+            figure.add_scatter(
+                x=[0, math.log1p(last)],
+                y=[other[1]] * 2,
+                name=other[0],
+                mode="lines",
+                showlegend=False,
+                line={"color": palette.GREY, "width": 1.5, "dash": "dot"},
+                row=row,
+                col=1,
+            )
+            ends.append((other[0], math.log1p(last), other[1], palette.GREY))
+        places = _spread([end for _, _, end, _ in ends], 0.08 * (high - low), low, high)
+        for (name, x_end, end, colour), place in zip(ends, places, strict=True):
+            figure.add_scatter(  # leads from a line's end to its name
+                x=[x_end, math.log1p(last) * 1.01, edge],
+                y=[end, end, place],
+                mode="lines",
+                line={"color": colour, "width": 1},
+                opacity=0.7,
+                hoverinfo="skip",
+                showlegend=False,
+                cliponaxis=False,
+                row=row,
+                col=1,
+            )
+            figure.add_annotation(
+                x=edge, y=place, text=name, showarrow=False, xanchor="left", font={"size": 12.5}, row=row, col=1
+            )
+        figure.update_yaxes(title=measure, range=[low, high], row=row, col=1)
+    ticks = [t for t in (0, 1, 3, 10, 30, 90, 240, 700, 2000) if t <= last]
+    figure.update_xaxes(tickvals=[math.log1p(t) for t in ticks], ticktext=[str(t) for t in ticks], range=[-0.05, edge])
+    seeds = max(len(table) for table in tables.values())
+    bands = f"; bands: lowest to highest of {seeds} seeds" if seeds > 1 else ""
+    figure.update_xaxes(title=f"epoch (log scale){bands}", row=len(measures), col=1)
+    first = {name: float(tables[name, measures[0]][:, -1].mean()) for name in names}
+    best, worst = max(first, key=first.__getitem__), min(first, key=first.__getitem__)
+    takeaway = f"{measures[0]} ends between {number(first[worst])} ({worst}) and {number(first[best])} ({best})"
+    detail = "; ".join(
+        f"{m}: "
+        + ", ".join(f"{n} from {number(tables[n, m][:, 0].mean())} to {number(tables[n, m][:, -1].mean())}" for n in names)
+        for m in measures
+    )
+    _finish(
+        figure,
+        title or takeaway,
+        f"{title or takeaway}. Means of {seeds} seeds over epochs. {detail}.",
+        int(row_height * len(measures) + 110),
+    )
+    widest = max(len(name) for name in [*names, *(name for name, _ in (reference or {}).values())])
+    return figure.update_layout(margin={"r": int(20 + 7 * widest)})
+
+
+def _spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return ``values`` moved as little as keeps them ``gap`` apart and, where there is room, between ``low`` and ``high``."""
+    order = sorted(range(len(values)), key=lambda i: values[i])
+    groups: list[tuple[float, int]] = []  # neighbours that touch: mean of their lowest place, how many
+    for rank, i in enumerate(order):
+        place, count = values[i] - rank * gap, 1
+        while groups and groups[-1][0] > place:
+            before, n = groups.pop()
+            place, count = (before * n + place * count) / (n + count), n + count
+        groups.append((place, count))
+    ceiling = high - (len(values) - 1) * gap
+    places = [max(low, min(place, ceiling)) for place, count in groups for _ in range(count)]
+    result = [0.0] * len(values)
+    for rank, i in enumerate(order):
+        result[i] = places[rank] + rank * gap
+    return result
