@@ -18,6 +18,9 @@ from mmrec_teach.training.experiments import RunConfig, all_models, compare_mode
 QUICK = {"epochs": 8, "patience": 8, "lr": 0.05, "batch_size": 64, "metric": "recall@10"}
 
 
+QUICK_SETTINGS = {"epochs": 60, "patience": 5, "batch_size": 1024, "lr": 0.005, "metrics_every": 1, "negatives": "warm"}
+
+
 def config(data, **more) -> RunConfig:
     return RunConfig(data_key(data), "bpr", {"dim": 4}, {"l2": 0.01}, settings=QUICK, **more)
 
@@ -173,6 +176,28 @@ def test_the_command_line_writes_what_it_prints(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == printed
     assert main(["train", "--model", "bpr", "--epochs", "1", "--quiet", "--out", str(tmp_path / "runs")]) == 0
     assert [r["model"] for r in read_comparison(tmp_path / "runs" / "checkerboard" / "train.json")["rows"]] == ["bpr"]
+
+
+def test_all_models_in_one_command(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.data.load", lambda *args, **kwargs: checkerboard().with_features({}))
+    file = tmp_path / "table.json"
+    words = ["--options", "dim=4", "--quick", "--epochs", "1", "--quiet", "--out", str(tmp_path / "runs"), "--json", str(file)]
+    assert main(["compare", "--models", "all", *words]) == 0
+    out, _ = capsys.readouterr()
+    table = read_comparison(file)
+    assert {"popularity", "item-knn", "bpr", "lightgcn"} <= {row["model"] for row in table["rows"]}
+    assert {"vbpr", "bm3"} <= set(table["left_out"])
+    assert "Left out: vbpr. data set 'checkerboard': VBPR needs item features" in " ".join(out.split())
+    assert table["protocol"]["settings"] == {**QUICK_SETTINGS, "epochs": 1, "metric": "recall@20"}
+    assert main(["compare", "--models", "popularity,vbpr", *words]) == 1  # asked for by name and not there
+
+
+def test_small_data_are_told_of_quick_settings(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.data.load", lambda *args, **kwargs: checkerboard())
+    words = ["compare", "--models", "popularity", "--quiet", "--out", str(tmp_path)]
+    for more, told in (([], True), (["--quick"], False), (["--lr", "0.01"], False)):
+        assert main([*words, *more]) == 0
+        assert ("Small data: 1 step an epoch" in capsys.readouterr().err) == told
 
 
 @pytest.mark.parametrize(

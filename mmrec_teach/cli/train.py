@@ -9,6 +9,13 @@ from typing import Any
 from mmrec_teach.cli.data import add_reader_arguments
 from mmrec_teach.errors import OptionError
 
+STANDARD = {"epochs": 1000, "patience": 20, "batch_size": 2048, "lr": 1e-3}
+"""What the published tables were made with."""
+QUICK = {"epochs": 60, "patience": 5, "batch_size": 1024, "lr": 5e-3}
+"""A first look at small data, which have few steps an epoch."""
+SMALL = 50
+"""Below so many steps an epoch the standard settings stop too early."""
+
 
 def register(subparsers: argparse._SubParsersAction) -> None:
     """Add the two commands."""
@@ -19,14 +26,15 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     compare = subparsers.add_parser(
         "compare", help="train several models alike and print one table", description=run_compare.__doc__
     )
-    compare.add_argument("--models", help="names with commas, such as popularity,bpr,lightgcn")
+    compare.add_argument("--models", help="names with commas, such as popularity,bpr,lightgcn, or all")
     compare.add_argument("--from", dest="saved", metavar="FILE", help="print a saved table again, train nothing")
     _common(compare)
     compare.add_argument("--markdown", action="store_true", help="print the table as Markdown")
     compare.set_defaults(run=run_compare, command="compare")
 
 
-def _common(parser: argparse.ArgumentParser) -> None:
+def add_training_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what says on which data, with which settings and seeds models are trained; see :func:`settings_from`."""
     parser.add_argument("--data", default="bazaar", help="bazaar, bazaar/DOMAIN, or the path of a data set (default: bazaar)")
     add_reader_arguments(parser, "--split-seed")
     parser.add_argument(
@@ -39,6 +47,34 @@ def _common(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=X,…",
         help="model options, such as n_layers=3 or bm3.dropout=0.3",
     )
+    parser.add_argument("--seeds", default="1", help="how many seeds (3 means 0, 1, 2), or a list such as 0,7")
+    parser.add_argument("--epochs", type=int, help=_default("epochs", "at most so many epochs"))
+    parser.add_argument(
+        "--patience", type=int, help=_default("patience", "stop after so many evaluations without a better one")
+    )
+    parser.add_argument("--metrics-every", type=int, default=1, help="epochs between two evaluations (default 1)")
+    parser.add_argument("--metric", default="recall@20", help="chooses epochs and settings on valid (default recall@20)")
+    parser.add_argument("--batch-size", type=int, help=_default("batch_size", "interactions a step"))
+    parser.add_argument("--lr", type=float, help=_default("lr", "Adam's step size"))
+    parser.add_argument("--quick", action="store_true", help="defaults for a first look at small data: few, large steps")
+    parser.add_argument("--negatives", choices=("warm", "all"), default="warm", help="pool of sampled negatives")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def settings_from(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the settings of :func:`~mmrec_teach.training.fit` among ``args``, the metric aside."""
+    defaults = QUICK if args.quick else STANDARD
+    chosen = {name: default if (given := getattr(args, name)) is None else given for name, default in defaults.items()}
+    return {**chosen, "metrics_every": args.metrics_every, "negatives": args.negatives}
+
+
+def _default(name: str, what: str) -> str:
+    return f"{what} (default {STANDARD[name]}; with --quick {QUICK[name]})"
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    add_training_arguments(parser)
     parser.add_argument(
         "--grid",
         action="append",
@@ -46,20 +82,8 @@ def _common(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=X,Y,…",
         help="values to choose from on valid, such as l2=0.001,0.01, or for one model alone bm3.dropout=0.3,0.5",
     )
-    parser.add_argument("--seeds", default="1", help="how many seeds (3 means 0, 1, 2), or a list such as 0,7")
-    parser.add_argument("--epochs", type=int, default=1000, help="at most so many epochs (default 1000)")
-    parser.add_argument(
-        "--patience", type=int, default=20, help="stop after so many evaluations without a better one (default 20)"
-    )
-    parser.add_argument("--metrics-every", type=int, default=1, help="epochs between two evaluations (default 1)")
-    parser.add_argument("--metric", default="recall@20", help="chooses epochs and settings on valid (default recall@20)")
-    parser.add_argument("--batch-size", type=int, default=2048, help="interactions a step (default 2048)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="Adam's step size (default 0.001; small data take 0.005)")
-    parser.add_argument("--negatives", choices=("warm", "all"), default="warm", help="pool of sampled negatives")
-    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
     parser.add_argument("--out", default="runs", help="where run folders go (default: runs)")
     parser.add_argument("--json", metavar="FILE", help="where the table goes as JSON (default: OUT/DATA/COMMAND.json)")
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def parse_pairs(texts: list[str], where: str) -> dict[str, Any]:
@@ -137,40 +161,43 @@ def run_compare(args: argparse.Namespace) -> int:
         print(as_markdown(table)) if args.markdown else print_table(table)
         return 0
     if not args.models:
-        raise OptionError("no models named", where="--models", expected="names with commas, such as popularity,bpr,lightgcn")
-    return _compare(args, [m.strip() for m in args.models.split(",") if m.strip()])
+        raise OptionError(
+            "no models named", where="--models", expected="all, or names with commas, such as popularity,bpr,lightgcn"
+        )
+    return _compare(args, None if args.models == "all" else [m.strip() for m in args.models.split(",") if m.strip()])
 
 
-def _compare(args: argparse.Namespace, models: list[str]) -> int:
+def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
+    """Train ``models`` (None: all that the data allow), write the table and print it; 1 if a model named had to be left out."""
     from rich.console import Console
 
     from mmrec_teach.data import load
     from mmrec_teach.data.describe import options_from
     from mmrec_teach.files import write_json
     from mmrec_teach.models import model_class
-    from mmrec_teach.training.experiments import compare_models
+    from mmrec_teach.training.experiments import all_models, compare_models
 
-    for model in models:
+    for model in models or ():
         model_class(model)  # a wrong name should not wait for the data
     given = {**parse_pairs(args.options, "--options"), **parse_pairs(args.weights, "--weights")}
     grid, seeds = parse_grid(args.grid), parse_seeds(args.seeds)
     data = load(args.data, **options_from(args))
     console = Console(stderr=True, highlight=False)
     console.print(str(data), markup=False)
+    settings = settings_from(args)
+    steps = -(-len(data.train) // max(1, settings["batch_size"]))
+    if steps < SMALL and not args.quick and args.lr is None:
+        console.print(
+            f"Small data: {steps} step{'s' * (steps > 1)} an epoch. --quick has settings for it: {_words(QUICK)}.", markup=False
+        )
     table = compare_models(
         data,
-        models,
+        all_models(data) if models is None else models,
+        strict=args.command == "train",
         seeds=seeds,
         given=given,
         grid=grid,
-        settings={
-            "epochs": args.epochs,
-            "patience": args.patience,
-            "metrics_every": args.metrics_every,
-            "batch_size": args.batch_size,
-            "lr": args.lr,
-            "negatives": args.negatives,
-        },
+        settings=settings,
         out=args.out,
         metric=args.metric,
         progress=not args.quiet,
@@ -181,7 +208,11 @@ def _compare(args: argparse.Namespace, models: list[str]) -> int:
     write_json(file, table)
     console.print(f"Written to {file}", markup=False)
     print(as_markdown(table)) if getattr(args, "markdown", False) else print_table(table)
-    return 0
+    return 1 if models is not None and table["left_out"] else 0
+
+
+def _words(settings: dict[str, Any]) -> str:
+    return " ".join(f"--{name.replace('_', '-')} {value}" for name, value in settings.items())
 
 
 NOTES = (
@@ -261,6 +292,8 @@ def print_table(table: dict[str, Any]) -> None:
         out.add_row("\n  ".join([model, *setting]), *numbers)
     console.print(out)
     console.print(" ".join([NOTES, *table.get("notes", [])]), soft_wrap=False, markup=False)
+    for model, reason in table.get("left_out", {}).items():
+        console.print(f"Left out: {model}. {reason}", markup=False)
     if table["pairs"]:
         console.print(
             f"Best on valid: {table['pairs'][0]['models'][0]}. On the same test users, in {metric}, it is ahead of",
