@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ from torch import Tensor
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import DataError, MMRecTeachError, OptionError
-from mmrec_teach.evaluation import evaluate
+from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.files import atomic_path
 from mmrec_teach.models import Batch, Recommender
 from mmrec_teach.ops.memory import keep_freed_memory
 from mmrec_teach.training.sampling import NegativeSampler, epoch_batches
+from mmrec_teach.training.state import ModelState, give_back, take
 
 
 class TrainingError(MMRecTeachError, ArithmeticError):
@@ -67,10 +69,40 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     return chosen
 
 
+@dataclass
+class _Epoch:
+    """An epoch in progress: how its batches were drawn, and what its steps have added up to."""
+
+    generator: Tensor  # state before the epoch's order and negatives were drawn
+    steps: int = 0
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    total: Tensor | float = 0.0
+    norms: dict[str, float] | None = None
+    seconds: float = 0.0
+
+    def copy(self) -> _Epoch:
+        return replace(self, sums=dict(self.sums), counts=dict(self.counts))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything a trainer needs to be again as it was, at any step; in memory, for the same trainer. Opaque."""
+
+    model: ModelState
+    optimizer: dict[str, Any]
+    generator: Tensor
+    epochs_done: int
+    steps_done: int
+    epoch: _Epoch | None
+
+
 class Trainer:
     """The loop's state: model, optimiser, random generators, how many epochs are done.
 
     ``weights`` is read at every step, so whoever holds the mapping can change it between two steps.
+
+    An epoch that an exception of ``after_step`` broke off goes on with its next step when :meth:`epoch` is called again.
 
     Args:
         model: trained in place, moved to ``device``.
@@ -84,6 +116,11 @@ class Trainer:
         metrics_every: evaluate on valid after every so many epochs; 0 never.
         ks: cut-offs of the metrics.
         gradient_norms: record each term's gradient norm.
+
+    Attributes:
+        epochs_done, steps_done: whole epochs and optimiser steps so far.
+        steps_this_epoch: of these, the steps of an epoch in progress; 0 between two epochs.
+        evaluation: the last validation in full, or None.
 
     Raises:
         OptionError: a setting out of range, or a weight for a term the model does not have.
@@ -125,7 +162,14 @@ class Trainer:
         self.sampler = NegativeSampler(data, negatives) if model.needs_negatives else None
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr, fused=True)
-        self.epochs_done = 0
+        self.epochs_done = self.steps_done = 0
+        self.evaluation: Evaluation | None = None
+        self._epoch: _Epoch | None = None
+
+    @property
+    def steps_this_epoch(self) -> int:
+        """Steps done of an epoch in progress."""
+        return self._epoch.steps if self._epoch is not None else 0
 
     def step(self, batch: Batch, norms: dict[str, float] | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """Take one optimiser step; return the terms and their weighted total, detached.
@@ -154,38 +198,78 @@ class Trainer:
             self.optimizer.step()
         return {k: v.detach() for k, v in terms.items()}, total.detach()
 
-    def epoch(self) -> EpochRecord:
-        """Train one epoch and return its record, with validation metrics when they are due."""
+    def epoch(self, after_step: Callable[[int], None] | None = None) -> EpochRecord:
+        """Train one epoch (or the rest of one) and return its record, with validation metrics when they are due.
+
+        Args:
+            after_step: called after each optimiser step with the number of steps so far in all. It may look at the model, if it
+                leaves it as it was (:func:`~mmrec_teach.training.state.undisturbed`), change ``weights``, or raise to break off.
+        """
         start = time.perf_counter()
         self.model.train()
-        self.model.begin_epoch(self.epochs_done)
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
-        total, steps = torch.zeros((), device=self.device), 0
-        norms: dict[str, float] | None = {} if self.gradient_norms else None
-        for users, items, negatives in epoch_batches(self.data, self.batch_size, self.sampler, self.generator):
-            terms, weighted = self.step(Batch(users, items, negatives).to(self.device), norms if steps == 0 else None)
+        now = self._epoch
+        if now is None:
+            self.model.begin_epoch(self.epochs_done)
+            now = self._epoch = _Epoch(self.generator.get_state(), total=torch.zeros((), device=self.device))
+            now.norms = {} if self.gradient_norms else None
+        else:  # the same order and negatives once more
+            self.generator.set_state(now.generator)
+        batches = epoch_batches(self.data, self.batch_size, self.sampler, self.generator)
+        before = now.seconds
+        for n, batch in enumerate(batches):
+            if n < now.steps:
+                continue
+            terms, weighted = self.step(Batch(*batch).to(self.device), now.norms if n == 0 else None)
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value
-                counts[name] = counts.get(name, 0) + 1
-            total, steps = total + weighted, steps + 1
-        means = {name: float(value) / counts[name] for name, value in sums.items()}
-        mean_total = float(total) / steps
-        seconds = time.perf_counter() - start
+                now.sums[name] = now.sums.get(name, 0.0) + value
+                now.counts[name] = now.counts.get(name, 0) + 1
+            now.total, now.steps = now.total + weighted, n + 1
+            self.steps_done += 1
+            if after_step is not None:
+                now.seconds = before + time.perf_counter() - start
+                after_step(self.steps_done)
+        means = {name: float(value) / now.counts[name] for name, value in now.sums.items()}
+        mean_total = float(now.total) / now.steps
+        seconds = before + time.perf_counter() - start
+        self._epoch = None
         self.epochs_done += 1
         due = self.metrics_every and self.epochs_done % self.metrics_every == 0 and len(self.data.valid)
-        metrics = evaluate(self.model, self.data, "valid", ks=self.ks).means() if due else None
-        return EpochRecord(self.epochs_done, means, mean_total, norms, metrics, seconds)
+        metrics = None
+        if due:
+            self.evaluation = evaluate(self.model, self.data, "valid", ks=self.ks)
+            metrics = self.evaluation.means()
+        return EpochRecord(self.epochs_done, means, mean_total, now.norms, metrics, seconds)
+
+    # -- in memory ----------------------------------------------------------------------------------------------------
+    def snapshot(self) -> Snapshot:
+        """Return a copy of the present state, also in the middle of an epoch (from ``after_step``)."""
+        return Snapshot(
+            take(self.model),
+            copy.deepcopy(self.optimizer.state_dict()),
+            self.generator.get_state(),
+            self.epochs_done,
+            self.steps_done,
+            self._epoch.copy() if self._epoch is not None else None,
+        )
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a state of this trainer; a snapshot can be restored any number of times. Not from ``after_step``."""
+        give_back(self.model, snapshot.model)
+        self.optimizer.load_state_dict(copy.deepcopy(snapshot.optimizer))  # it would write into what it is given
+        self.generator.set_state(snapshot.generator)
+        self.epochs_done, self.steps_done = snapshot.epochs_done, snapshot.steps_done
+        self._epoch = snapshot.epoch.copy() if snapshot.epoch is not None else None
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, Any]:
-        """Return everything needed to go on as if never stopped (tensors are references, not copies)."""
+        """Return everything needed to go on as if never stopped, between two epochs (tensors are references, not copies)."""
         return {
             "model": self.model.state_dict(),
             "model_generator": self.model.generator.get_state(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "epochs_done": self.epochs_done,
+            "steps_done": self.steps_done,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -194,7 +278,8 @@ class Trainer:
         self.model.generator.set_state(state["model_generator"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
-        self.epochs_done = state["epochs_done"]
+        self.epochs_done, self.steps_done = state["epochs_done"], state.get("steps_done", 0)
+        self._epoch = None
 
     def save(self, path: str | Path, state: Mapping[str, Any] | None = None, **extra: Any) -> None:
         """Write ``state`` (default: the present one) and ``extra`` (plain values and tensors) to ``path``, atomically."""
@@ -227,6 +312,7 @@ def train(
     weights: Mapping[str, float] | None = None,
     epochs: int = 100,
     resume: Mapping[str, Any] | str | Path | None = None,
+    after_step: Callable[[int], None] | None = None,
     **settings: Any,
 ) -> Iterator[EpochRecord]:
     """Train ``model`` in place, yielding one record an epoch. Stop by leaving the loop; nothing runs between two yields.
@@ -237,6 +323,7 @@ def train(
             one obeys.
         epochs: how many in all, those of a resumed state included.
         resume: a path written by :meth:`Trainer.save`, or a :meth:`Trainer.state_dict`.
+        after_step: see :meth:`Trainer.epoch`.
         settings: see :class:`Trainer`.
     """
     trainer = Trainer(model, data, weights=weights, **settings)
@@ -244,10 +331,10 @@ def train(
         trainer.load(resume)
     elif resume is not None:
         trainer.load_state_dict(resume)
-    return run_epochs(trainer, epochs)
+    return run_epochs(trainer, epochs, after_step)
 
 
-def run_epochs(trainer: Trainer, epochs: int) -> Iterator[EpochRecord]:
+def run_epochs(trainer: Trainer, epochs: int, after_step: Callable[[int], None] | None = None) -> Iterator[EpochRecord]:
     """Yield records until ``epochs`` are done in all."""
     while trainer.epochs_done < epochs:
-        yield trainer.epoch()
+        yield trainer.epoch(after_step)

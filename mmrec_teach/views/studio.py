@@ -370,7 +370,12 @@ class Studio:
             projector = self.projectors[view]
             xy = projector.update(table, "auto" if self.umap else "PCA")
             pictures[view] = Picture(
-                xy.copy(), projector.method, projector.kept(), float(diagnostics.effective_rank(table)), table.shape[1]
+                xy.copy(),
+                projector.method,
+                projector.kept(),
+                float(diagnostics.effective_rank(table)),
+                table.shape[1],
+                self.rows[side(view)],
             )
         gauges = {}
         users, items = tables.get("user/final"), tables.get("item/final")
