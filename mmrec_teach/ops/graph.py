@@ -176,7 +176,11 @@ def nearest(
     Raises:
         OptionError: ``k`` out of range.
     """
-    x = torch.as_tensor(np.array(features) if isinstance(features, np.ndarray) else features).detach()
+    if isinstance(features, np.ndarray):
+        with warnings.catch_warnings():  # read only: a copy of a large array would double its memory
+            warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+            features = torch.from_numpy(np.ascontiguousarray(features))
+    x = features.detach()
     n = len(x)
     if missing is None:
         present = torch.ones(n, dtype=torch.bool, device=x.device)
