@@ -83,19 +83,22 @@ def change_dots(table: pd.DataFrame, *, title: str | None = None, x_title: str =
         )
     still = [m for m in models if not table.loc[table["model"] == m, ["difference", "low", "high"]].any(axis=None)]
     worst = table.loc[table["difference"].idxmin()]
-    parts = [f"nothing moves {' and '.join(map(str, still))}"] if still else []
+    parts = [f"Nothing moves {' and '.join(map(str, still))}"] if still else []
     if worst["difference"] < 0:
         of = "" if panels == [None] else f", {worst['panel']}"
         parts.append(f"{worst['model']} loses most: {worst['difference']:+.3f} ({worst['change']}{of})")
-    takeaway = "; ".join(parts) or "no model loses"
+    takeaway = "; ".join(parts) or "No model loses"
     told = "; ".join(
         f"{r.model}, {r.change}{'' if panels == [None] else f', {r.panel}'}: {r.difference:+.3f}"
         for r in table.itertuples(index=False)
     )
-    return _finish(
+    figure = _finish(
         figure,
-        title or takeaway[0].upper() + takeaway[1:],
+        title or takeaway,
         f"Differences of {len(models)} models under {len(changes)} changes, with intervals. {told}.",
-        height=150 + 16 * len(changes) * len(models),
-        legend={"orientation": "h", "y": -0.16, "x": 0, "traceorder": "normal"},
+        height=190 + 13 * len(changes) * len(models),
+        legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0, "traceorder": "normal"},
     )
+    above, below = 0 if panels == [None] else 30, 50  # room for the panels' names, and for the legend
+    margin, pad = figure.layout.margin, figure.layout.title.pad.b
+    return figure.update_layout(margin={"t": margin.t + above, "b": margin.b + below}, title={"pad": {"b": pad + above}})
