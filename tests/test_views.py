@@ -13,6 +13,7 @@ import torch
 
 from mmrec_teach.errors import InputError, OptionError
 from mmrec_teach.views import Projector, align_to, alt_text, figures, kept_neighbours, palette, pca
+from mmrec_teach.views.changes import change_dots
 from mmrec_teach.views.projection import nearest, overlap
 
 
@@ -210,10 +211,12 @@ def all_figures() -> dict[str, go.Figure]:
     table = pd.DataFrame(
         {"model": ["bpr", "vbpr"], "metric": ["recall@20"] * 2, "mean": [0.2, 0.3], "low": [0.18, 0.27], "high": [0.22, 0.33]}
     )
+    changes = table.assign(change="zero", difference=[0.1, -0.1], low=[0.0, -0.2], high=[0.2, 0.0])
     frequency = pd.DataFrame({"bucket": ["cold", "1-4", "5-9"], "recall@20": [0.0, 0.1, 0.2]})
     return {
         "loss_curves": figures.loss_curves(HISTORY),
         "metric_bars": figures.metric_bars(table),
+        "change_dots": change_dots(changes),
         "category": figures.embedding_map(xy, ["a", "b", "c", "b"] * 10, kept=0.4, measured={"effective rank": 3.2}),
         "popularity": figures.embedding_map(xy, np.arange(40), "popularity", method="PCA"),
         "cold": figures.embedding_map(xy, np.arange(40) < 5, "cold"),

@@ -73,6 +73,7 @@ def change_dots(table: pd.DataFrame, *, title: str | None = None, x_title: str =
             figure.add_hline(y=edge - 0.5, line={"color": "#e6eaee", "width": 1}, row=1, col=column)
         figure.update_xaxes(title=f"{x_title}, 95 % interval", tickformat="+.2f", row=1, col=column)
         figure.update_yaxes(
+            title="model" if column == 1 else None,
             tickvals=list(range(len(models))),
             ticktext=[str(m) for m in models],
             range=[len(models) - 0.5, -0.5],
