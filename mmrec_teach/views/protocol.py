@@ -17,7 +17,7 @@ from mmrec_teach.evaluation import evaluate
 from mmrec_teach.evaluation import metrics as m
 from mmrec_teach.models import create
 from mmrec_teach.views import figures, palette
-from mmrec_teach.views.panel import _CSS, LiveFigure, Sentence, w
+from mmrec_teach.views.panel_parts import LivePlot, Sentence, css, w
 
 METRICS = ("recall", "ndcg", "precision", "hitrate")
 SPLITS = {"as it came": None, "random per user": "random", "time per user": "user-time", "one date for all": "global-time"}
@@ -29,7 +29,7 @@ class WhatIfProtocol:
 
     Attributes:
         controls: the widgets by name: "k", "metric", "split", "mask".
-        figure: the figure they move.
+        plot: the live figure they move.
     """
 
     def __init__(self, data: Dataset, models: tuple[str, ...], k_max: int):
@@ -48,20 +48,23 @@ class WhatIfProtocol:
             "split": w.Dropdown(options=names, value=names[0], description="split", **wide),
             "mask": w.Dropdown(options=list(MASKS), value="train and valid", description="hidden items", **wide),
         }
-        self.figure: go.Figure = self._empty()
+        self.plot = LivePlot(self._empty(), "protocol", "mmrec-map")
         self._sentence = Sentence(text="")
-        self._refresh()  # before the page sees it: a figure goes there complete
-        self.figure = LiveFigure(self.figure, {"displaylogo": False, "responsive": True}, self._refresh)
-        self.figure.add_class("mmrec-map")
+        self._refresh()
         for control in self.controls.values():
             control.observe(lambda _: self._refresh(), names="value")
         k, metric, split, mask = self.controls.values()
         rows = w.VBox([w.HBox([k, split]), w.HBox([metric, mask])])
-        box = w.Box([self.figure], layout=w.Layout(min_width="0", width="100%", overflow="hidden"))
-        style = w.HTML(f"<style>{_CSS}</style>", layout=w.Layout(display="none"))
+        box = w.Box([self.plot], layout=w.Layout(min_width="0", width="100%", overflow="hidden"))
+        style = w.HTML(f"<style>{css()}</style>", layout=w.Layout(display="none"))
         title = w.HTML('<div class="mmrec-title">What if we measured otherwise?</div>')
         self.widget = w.VBox([style, title, rows, box, self._sentence])
         self.widget.add_class("mmrec-whatif")
+
+    @property
+    def figure(self) -> go.Figure:
+        """A plain figure of what the panel shows."""
+        return self.plot.figure
 
     def values(self) -> dict[str, np.ndarray]:
         """Return model -> (k_max,) mean over users of the chosen metric at every cut-off from 1."""
@@ -113,7 +116,6 @@ class WhatIfProtocol:
         colours = [palette.style(n)[0] for n in range(len(self._models))]
         bars = {"x": self._models, "y": [0.0] * len(self._models), "marker": {"color": colours}, "textposition": "outside"}
         figure.add_bar(**bars, showlegend=False, cliponaxis=False, row=1, col=2)
-        figure.add_vline(x=1, line={"color": palette.INK, "width": 1.5, "dash": "dot"}, row=1, col=1)
         figure.update_xaxes(title="cut-off K", range=[0, self._k_max + 1], row=1, col=1)
         figure.update_xaxes(type="category", row=1, col=2)
         figure.update_yaxes(rangemode="tozero")
@@ -127,17 +129,22 @@ class WhatIfProtocol:
         best = max(curves, key=lambda name: curves[name][k - 1])
         title = f"{metric}@{k}: {best} leads with {curves[best][k - 1]:.3f} ({mask} hidden, split {split})"
         listed = ", ".join(f"{name} {values[k - 1]:.3f}" for name, values in curves.items())
-        with self.figure.batch_update():
-            *lines, bars = self.figure.data
-            for line, values in zip(lines, curves.values(), strict=True):
-                line.x, line.y = np.arange(1, self._k_max + 1), values
-            bars.y = [float(values[k - 1]) for values in curves.values()]
-            bars.text = [f"{values[k - 1]:.3f}" for values in curves.values()]
-            self.figure.layout.shapes[0].x0 = self.figure.layout.shapes[0].x1 = k
-            self.figure.layout.title.text = title
-            self.figure.layout.yaxis.title.text = f"{metric}@K, mean over users"
-            self.figure.layout.yaxis2.title.text = f"{metric}@{k}"
-            self.figure.layout.meta = {"alt": f"Curves over the cut-off and bars at {k}. {listed}."}
+        *lines, bars = range(len(self._models) + 1)
+        places = np.arange(1, self._k_max + 1)
+        changes: dict[int, dict[str, Any]] = {n: {"x": places, "y": values} for n, values in zip(lines, curves.values())}
+        heights = np.array([values[k - 1] for values in curves.values()])
+        changes[bars] = {"y": heights, "text": [f"{v:.3f}" for v in heights]}
+        here = {"type": "line", "xref": "x", "yref": "y domain", "x0": k, "x1": k, "y0": 0, "y1": 1}
+        self.plot.change(
+            changes,
+            {
+                "shapes": [here | {"line": {"color": palette.INK, "width": 1.5, "dash": "dot"}}],
+                "title.text": title,
+                "yaxis.title.text": f"{metric}@K, mean over users",
+                "yaxis2.title.text": f"{metric}@{k}",
+                "meta.alt": f"Curves over the cut-off and bars at {k}. {listed}.",
+            },
+        )
         self._sentence.text = f"{metric}@{k}, {users:,} users judged, {mask} hidden, split {split}: {listed}."
 
 

@@ -1,0 +1,103 @@
+"""The panel's gauges: what is measured in the full space, each with its way through this run."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+
+from mmrec_teach.views import figures
+from mmrec_teach.views.gauges import GAUGES
+from mmrec_teach.views.panel_parts import Part
+from mmrec_teach.views.updates import Update
+
+TRAIL = 60  # pictures a small curve goes back
+
+
+def trail(values: Sequence[float], width: int = 42, height: int = 20) -> str:
+    """Return a small curve without axes; nothing for fewer than two finite values."""
+    finite = [v for v in values if math.isfinite(v)]
+    if len(finite) < 2:
+        return ""
+    low, high = min(finite), max(finite)
+    span = (high - low) or 1.0
+    points = [
+        (width * n / (len(finite) - 1), height - height * (v - low) / span if high > low else height / 2)
+        for n, v in enumerate(finite)
+    ]
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    x, y = points[-1]
+    return (
+        f'<svg viewBox="0 0 {width} {height}" aria-hidden="true"><polyline points="{path}" fill="none" stroke="#7b8894" '
+        f'stroke-width="1.5" stroke-linejoin="round"/><circle cx="{x:.1f}" cy="{y:.1f}" r="2.4" fill="#0072b2"/></svg>'
+    )
+
+
+class Gauges:
+    """The row of gauges.
+
+    Args:
+        metric: name of the followed metric.
+
+    Attributes:
+        widget: what shows them.
+    """
+
+    def __init__(self, metric: str):
+        self._metric, self._run = metric, None
+        self._trails: dict[str, list[float]] = {}
+        self.widget = Part("", "mmrec-gauge-row")
+
+    def show(self, update: Update, reference: Mapping[str, float] | None = None, since: str = "") -> None:
+        """Show the gauges of an update.
+
+        Args:
+            update: what happened.
+            reference: gauge -> value to compare with.
+            since: what the reference is, in words.
+        """
+        if update.run is None:
+            return
+        if update.run.number != self._run:
+            self._run, self._trails = update.run.number, {}
+        values = self.values(update)
+        cells = []
+        for name, value in values.items():
+            past = self._trails.setdefault(name, [])
+            if update.fresh:
+                past.append(value)
+                del past[:-TRAIL]
+            small = ""
+            if name == self._metric and (best := update.run.best(self._metric)) is not None:
+                small = f"<small>best {best:.3f}</small>"
+            elif reference and name in reference and math.isfinite(reference[name]):
+                gap = value - reference[name]
+                sign = "=" if abs(gap) < 5e-4 else "▲" if gap > 0 else "▼"
+                small = f'<small title="{html.escape(since)}">{sign} {"" if sign == "=" else figures.number(abs(gap))}</small>'
+            cells.append(
+                f'<div class="mmrec-gauge" title="{html.escape(help_of(name))}"><dt>{html.escape(name)}</dt>'
+                f"<dd><b>{_said(name, value)}</b>{small}</dd>{trail(past)}</div>"
+            )
+        self.widget.html = f'<dl class="mmrec-gauges">{"".join(cells)}</dl>'
+
+    def values(self, update: Update) -> dict[str, float]:
+        """Return gauge -> value in the order they are shown."""
+        first = {} if update.value is None else {self._metric: update.value}
+        order = [name for name in GAUGES if name in update.gauges]
+        return first | {name: update.gauges[name] for name in [*order, *(n for n in update.gauges if n not in order)]}
+
+
+def help_of(name: str) -> str:
+    """Return what a gauge measures, or ''."""
+    return GAUGES[name].help if name in GAUGES else ""
+
+
+def _said(name: str, value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    if name in GAUGES:
+        return format(value, GAUGES[name].style)
+    return f"{value:.3f}" if "@" in name else figures.number(value)
+
+
+__all__ = ["Gauges", "help_of", "trail"]

@@ -1,0 +1,148 @@
+// A piece of the panel written by Python as HTML. What a reader does to it goes back as small messages:
+//   data-do="name"      a button: {do: name, value: data-value}
+//   data-name="name"    a control: {set: name, value}; its value comes from the trait `values`
+//   data-tab="name"     a tab: shows the panes of class mmrec-pane-name, here in the page
+//   data-copy="key"     a button that copies the field with that data-key
+const number = (value) => {
+  if (value === 0) return "0";
+  const size = Math.abs(value);
+  return size >= 1e-3 && size < 1e4 ? String(Number(value.toPrecision(3))) : value.toExponential(1).replace("e+", "e").replace(".0e", "e");
+};
+const exact = (value) => Number(value.toPrecision(4));
+
+function render({ model, el }) {
+  el.classList.add("mmrec-part", ...model.get("classes"));
+  const send = (what) => model.send(what);
+  const isLog = (input) => input.dataset.scale === "log";
+  const read = (input) => {
+    if (input.type === "checkbox") return input.checked;
+    if (input.type === "range") return isLog(input) ? exact(10 ** Number(input.value)) : Number(input.value);
+    if (input.type === "number") return input.value === "" ? null : Number(input.value);
+    return input.value;
+  };
+  const say = (input, value) => {
+    if (input.type !== "range") return;
+    input.setAttribute("aria-valuetext", number(value));
+    const share = (input.value - input.min) / (input.max - input.min);
+    input.style.setProperty("--share", `${100 * share}%`);
+    const text = el.querySelector(`[data-of="${CSS.escape(input.dataset.name)}"]`);
+    if (text && document.activeElement !== text) text.value = number(value);
+  };
+  let held = null; // the slider under the reader's finger: Python's echo must not pull it back
+  const fill = () => {
+    for (const [name, entry] of Object.entries(model.get("values"))) {
+      const key = CSS.escape(name);
+      for (const element of el.querySelectorAll(`[data-name="${key}"], [data-do="${key}"]`)) {
+        if ("disabled" in entry) element.disabled = entry.disabled;
+        if ("pressed" in entry) element.setAttribute("aria-pressed", String(entry.pressed));
+        if (!("value" in entry) || element === held || !element.matches("[data-name]")) continue;
+        if (element.type === "checkbox") element.checked = entry.value;
+        else if (element.type === "radio") element.checked = element.value === String(entry.value);
+        else if (element.type === "range") {
+          element.value = isLog(element) ? Math.log10(entry.value) : entry.value;
+          say(element, entry.value);
+        } else if (element !== document.activeElement) element.value = entry.value;
+      }
+      const row = el.querySelector(`.mmrec-control-${key}`)?.closest(".mmrec-row");
+      if (row && "disabled" in entry) row.classList.toggle("mmrec-off", entry.disabled);
+    }
+  };
+  const open = new Map();
+  const show = () => {
+    for (const details of el.querySelectorAll("details[data-key]")) open.set(details.dataset.key, details.open);
+    const active = el.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    el.innerHTML = model.get("html");
+    for (const details of el.querySelectorAll("details[data-key]"))
+      if (open.has(details.dataset.key)) details.open = open.get(details.dataset.key);
+    if (active) el.querySelector(`[data-key="${CSS.escape(active)}"]`)?.focus({ preventScroll: true });
+    fill();
+    const first = el.querySelector("[data-tab]");
+    if (first) {
+      const root = el.closest(".mmrec-whatif");
+      if (root) turn(root.dataset.tab ?? first.dataset.tab, false);
+      else requestAnimationFrame(() => turn(first.dataset.tab, false));
+    }
+  };
+
+  const turn = (name, tell = true) => {
+    const root = el.closest(".mmrec-whatif");
+    if (!root) return;
+    root.dataset.tab = name;
+    for (const tab of el.querySelectorAll("[data-tab]")) {
+      const mine = tab.dataset.tab === name;
+      tab.setAttribute("aria-selected", String(mine));
+      tab.tabIndex = mine ? 0 : -1;
+      const pane = root.querySelector(`.mmrec-pane-${tab.dataset.tab}`);
+      if (!pane) continue;
+      pane.id ||= `mmrec-pane-${Math.random().toString(36).slice(2)}`;
+      tab.id ||= `${pane.id}-tab`;
+      pane.setAttribute("role", "tabpanel");
+      pane.setAttribute("aria-labelledby", tab.id);
+      tab.setAttribute("aria-controls", pane.id);
+      pane.classList.toggle("mmrec-shown", mine);
+    }
+    if (tell) send({ tab: name });
+  };
+
+  let pending = null; // at most one message a frame while a slider is dragged
+  const set = (input) => {
+    const value = read(input);
+    if (value === null) return;
+    say(input, value);
+    const first = pending === null;
+    pending = { set: input.dataset.name, value };
+    if (first) requestAnimationFrame(() => { send(pending); pending = null; });
+  };
+  el.addEventListener("input", (event) => {
+    const input = event.target;
+    if (input.dataset.name && input.type === "range") { held = input; set(input); }
+    if (input.dataset.find !== undefined) send({ do: input.dataset.find, value: input.value, typing: true });
+  });
+  el.addEventListener("change", (event) => {
+    const input = event.target;
+    held = null;
+    if (input.dataset.of !== undefined) {
+      const value = Number(input.value.replace(",", "."));
+      if (input.value.trim() === "" || !Number.isFinite(value)) { fill(); return; }
+      send({ set: input.dataset.of, value });
+    } else if (input.dataset.name && input.type !== "range") set(input);
+  });
+  el.addEventListener("keydown", (event) => {
+    // JupyterLab listens to keys of the whole page: what is typed here stays here
+    if (!event.ctrlKey && !event.metaKey && !(event.shiftKey && event.key === "Enter")) event.stopPropagation();
+    const target = event.target;
+    if (event.key === "Enter" && target.dataset.enter) { event.preventDefault(); send({ do: target.dataset.enter, value: target.value }); }
+    if (target.dataset.tab) {
+      const tabs = [...el.querySelectorAll("[data-tab]")];
+      const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+      let next = step && tabs[(tabs.indexOf(target) + step + tabs.length) % tabs.length];
+      if (event.key === "Home") next = tabs[0];
+      if (event.key === "End") next = tabs[tabs.length - 1];
+      if (next) { event.preventDefault(); turn(next.dataset.tab); next.focus(); }
+    }
+  });
+  el.addEventListener("click", async (event) => {
+    const target = event.target.closest("[data-do], [data-tab], [data-copy]");
+    if (!target || !el.contains(target) || target.disabled) return;
+    if (target.dataset.tab) { turn(target.dataset.tab); return; }
+    if (target.dataset.copy) {
+      const field = el.querySelector(`[data-key="${target.dataset.copy}"]`);
+      field.select();
+      let done = false;
+      try { await navigator.clipboard.writeText(field.value); done = true; }
+      catch { done = document.execCommand("copy"); } // a page without https has no clipboard
+      const label = target.textContent;
+      target.textContent = done ? "Copied ✓" : "Press Ctrl+C";
+      setTimeout(() => { target.textContent = label; }, 1600);
+      return;
+    }
+    const field = target.dataset.from && el.querySelector(`[data-key="${target.dataset.from}"]`);
+    send({ do: target.dataset.do, value: field ? field.value : target.dataset.value ?? null });
+  });
+  model.on("change:html", show);
+  model.on("change:values", fill);
+  show();
+  send({ ready: true });
+  return () => { model.off("change:html", show); model.off("change:values", fill); };
+}
+export default { render };
