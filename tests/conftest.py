@@ -8,6 +8,8 @@ from pathlib import Path
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores, and so do the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ["MMREC_TEACH_CACHE"] = ""  # tests leave nothing in the user's cache, and do not live on what lies there
+
 import mmrec_teach  # noqa: F401 - first of all: says how torch's threads wait
 
 # isort: split

@@ -50,6 +50,7 @@ def add_reader_arguments(parser: argparse.ArgumentParser, seed: str) -> None:
     parser.add_argument(
         "--k-core", type=int, metavar="K", help="keep users and items with at least K interactions (atomic, raw)"
     )
+    parser.add_argument("--pictures", metavar="FOLDER", help="the folder of pictures, inside the data set's (raw)")
     parser.add_argument(
         "--column", action="append", default=[], metavar="ROLE=NAME", help="which column is what, for example user=reader (raw)"
     )

@@ -95,7 +95,7 @@ def print_summary(data: Dataset, *, plot: bool = True, width: int | None = None)
         table.add_column(column, justify="right")
     for modality, row in numbers["modalities"].items():
         table.add_row(_plain(modality), str(row["dim"]), f"{row['missing']:,}")
-    console.print(table if numbers["modalities"] else "No features.")
+    console.print(table if numbers["modalities"] else "No features: neither pictures nor texts nor tables of them.")
 
     table = Table("training interactions", *QUANTILE_NAMES, title="Histories", title_justify="left")
     for label in ("per_user", "per_item"):
@@ -208,7 +208,9 @@ def long_tail_html(data: Dataset) -> str:
 def options_from(args: argparse.Namespace) -> dict[str, Any]:
     """Return the reader options among ``args``: only those that were given."""
     options = {
-        k: getattr(args, k) for k in ("format", "split", "seed", "rating_threshold", "k_core") if getattr(args, k) is not None
+        k: value
+        for k in ("format", "split", "seed", "rating_threshold", "k_core", "pictures")
+        if (value := getattr(args, k)) is not None
     }
     columns = {}
     for text in args.column:

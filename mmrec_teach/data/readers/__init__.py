@@ -76,7 +76,7 @@ def _detect(folder: Path, file: Path | None) -> str:
             first = handle.readline(4096)
         return "atomic" if b":" in first else "mmrec"
     if file is not None:
-        if file.suffix in TABLE_SUFFIXES:
+        if file.suffix.lower() in TABLE_SUFFIXES:
             return "raw"
         raise DataError(
             "not a file of interactions",
@@ -84,7 +84,7 @@ def _detect(folder: Path, file: Path | None) -> str:
             found=f"suffix {file.suffix!r}",
             expected=".inter, " + ", ".join(TABLE_SUFFIXES),
         )
-    if any(p.suffix in TABLE_SUFFIXES for p in folder.iterdir()):
+    if any(p.suffix.lower() in TABLE_SUFFIXES for p in folder.iterdir()):
         return "raw"
     found = ", ".join(sorted(p.name for p in folder.iterdir())[:5]) or "an empty folder"
     raise DataError(
@@ -92,4 +92,5 @@ def _detect(folder: Path, file: Path | None) -> str:
         where=str(folder),
         found=found,
         expected="a .inter file, or a table (.csv, .tsv, .jsonl, .parquet)",
+        fix="Save who took what as a .csv with a first line such as user,item",
     )

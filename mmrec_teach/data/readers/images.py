@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mmrec_teach.data.readers.safety import checked_file, short
 from mmrec_teach.errors import DataError, OptionError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp")
+ORIENTATION = 0x0112  # the EXIF tag
 MAX_FILE_BYTES = 64 * 2**20
 MAX_PIXELS = 50_000_000  # of one picture
 MAX_ARRAY_BYTES = 4 * 2**30  # all pictures of a data set, scaled
@@ -29,7 +30,8 @@ def read_pictures(
     Args:
         paths: (I,) the file of each item, None where it has none. Files that do not exist count as missing.
         size: (height, width), or one number for both. Default: the pictures' own size if all share one of at most
-            128 x 128, else 64 x 64. Pictures of other sizes are scaled, sides independently.
+            128 x 128, else 64 x 64. Pictures of other sizes are scaled, sides independently, and turned upright first.
+            Transparent parts become white.
 
     Returns:
         images (I, H, W, 3) uint8 RGB, all zero where missing; missing (I,) bool; (H, W).
@@ -83,19 +85,26 @@ def _header(path: Path) -> tuple[int, int]:
     checked_file(path, MAX_FILE_BYTES, kind="picture")
     with _Opened(path) as picture:
         width, height = picture.size
-    if width * height > MAX_PIXELS:
-        raise DataError(
-            "the picture claims to be too large",
-            where=str(path),
-            found=f"{width} x {height} pixels",
-            expected=f"at most {MAX_PIXELS:,} pixels",
-        )
+        if width * height > MAX_PIXELS:
+            raise DataError(
+                "the picture claims to be too large",
+                where=str(path),
+                found=f"{width} x {height} pixels",
+                expected=f"at most {MAX_PIXELS:,} pixels",
+            )
+        # A camera held upright: the picture lies on its side in the file. Only of a JPEG is that known without decoding it.
+        if picture.format == "JPEG" and picture.getexif().get(ORIENTATION, 1) > 4:
+            width, height = height, width
     return width, height
 
 
 def _pixels(path: Path, height: int, width: int) -> np.ndarray:
     with _Opened(path) as picture:
-        picture.draft("RGB", (width, height))  # a large JPEG is decoded at a fraction of its size
+        side = max(height, width)
+        picture.draft("RGB", (side, side))  # a large JPEG is decoded at a fraction of its size
+        picture = ImageOps.exif_transpose(picture)
+        if picture.has_transparency_data:  # what is cut out stands on white, as in a shop
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA"))
         picture = picture.convert("RGB")
         if picture.size != (width, height):
             picture = picture.resize((width, height), Image.Resampling.BICUBIC)

@@ -8,16 +8,43 @@ import numpy as np
 
 from mmrec_teach.errors import DataError, OptionError
 
+NOUNS = ("product", "movie", "film", "book")
 # Role -> the column names it goes by, most telling first; case, '_', '-', '.' and blanks do not count.
 GUESSES: Mapping[str, Sequence[str]] = {
-    "user": ("userid", "user", "uid", "reviewerid", "customerid", "useridx", "userindex"),
-    "item": ("itemid", "item", "iid", "parentasin", "asin", "productid", "movieid", "bookid", "videoid", "articleid", "sku"),
+    "user": ("userid", "user", "uid", "reviewerid", "customerid", "customer", "username", "useridx", "userindex"),
+    "item": (
+        "itemid",
+        "item",
+        "iid",
+        "parentasin",
+        "asin",
+        "productid",
+        "movieid",
+        "bookid",
+        "videoid",
+        "articleid",
+        "sku",
+        *NOUNS,
+    ),
     "rating": ("rating", "ratings", "score", "stars", "overall"),
     "timestamp": ("timestamp", "time", "unixreviewtime", "datetime", "date"),
     "title": ("title", "name", "itemname", "productname", "movietitle", "headline"),
-    "category": ("category", "maincategory", "genre", "genres", "categories", "class", "tags"),
+    "category": ("category", "maincategory", "genre", "genres", "categories", "class", "kind", "type", "tags"),
     "text": ("plot", "caption", "description", "text", "overview", "summary", "abstract", "body"),
-    "picture": ("picture", "image", "poster", "photo", "cover", "picturepath", "imagepath", "posterpath", "img", "thumbnail"),
+    "picture": (
+        "picture",
+        "image",
+        "poster",
+        "photo",
+        "cover",
+        "picturepath",
+        "imagepath",
+        "posterpath",
+        "img",
+        "thumbnail",
+        "filename",
+        "file",
+    ),
 }
 
 
@@ -46,6 +73,9 @@ def roles(columns: Iterable[str], told: Mapping[str, str] | None = None) -> dict
                 found[role] = told[role]
         elif guess := next((plain[n] for n in names if n in plain), None):
             found[role] = guess
+    # In a table of items "id" is the item's, and "film" rather its title; beside a user it is the row's.
+    if "id" in plain and "user" not in found and "item" not in told and found.get("item", "film").lower() in NOUNS:
+        found["item"] = plain["id"]
     return found
 
 
@@ -72,5 +102,5 @@ def require_roles(found: Mapping[str, str], needed: Sequence[str], where: str, c
                 where=where,
                 found="columns " + ", ".join(columns)[:100],
                 expected=f"a column named like {', '.join(GUESSES[role][:3])}",
-                fix=f'Say which one it is: columns={{"{role}": NAME}}',
+                fix=f'Say which one it is: columns={{"{role}": NAME}} (--column {role}=NAME)',
             )

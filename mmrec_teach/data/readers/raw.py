@@ -19,8 +19,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from mmrec_teach.data.dataset import Dataset
+from mmrec_teach.data.kept import kept
 from mmrec_teach.data.readers.events import Events, filtered, in_order, indices, split_events
 from mmrec_teach.data.readers.images import SUFFIXES, read_pictures
 from mmrec_teach.data.readers.items import first_category, require_roles, roles
@@ -116,8 +118,8 @@ def read(
                 fix='Say which column holds the id: columns={"item": NAME}',
             )
         events.notes.append(f"{len(unlisted):,} items are not in {item_path.name}")
-    kept = listed if k_core is None else listed[indices(listed, taken) >= 0]
-    item_ids = np.concatenate([kept, unlisted])
+    stays = listed if k_core is None else listed[indices(listed, taken) >= 0]
+    item_ids = np.concatenate([stays, unlisted])
     user_ids = in_order(events.users)
     item_table = pd.DataFrame({"item_id": item_ids})
     if catalogue is not None:
@@ -138,7 +140,10 @@ def read(
     if texts is not None and encoder is not None:
         empty = np.array([not t for t in texts])
         if not empty.all():
-            features["text"], missing["text"] = encode_texts(texts, empty, encoder, feature_dim), empty
+            try:
+                features["text"], missing["text"] = encode_texts(texts, empty, encoder, feature_dim), empty
+            except DataError as error:  # such as titles that share no word: no reason to keep the rest from opening
+                events.notes.append(f"no text features: {error.what}")
     item_table = item_table.drop(columns=[c for c in ("_picture", "_text") if c in item_table])
     return Dataset(
         name=name or folder.resolve().name,
@@ -162,39 +167,52 @@ def read_table(path: Path) -> Table:
     Raises:
         DataError: another suffix, or see the readers in :mod:`mmrec_teach.data.readers.safety`.
     """
-    if path.suffix == ".jsonl":
+    suffix = path.suffix.lower()
+    if suffix == ".jsonl":
         return read_jsonl(path)
-    if path.suffix == ".parquet":
+    if suffix == ".parquet":
         return read_parquet(path)
-    if path.suffix in (".csv", ".tsv"):
-        return read_delimited(path, "\t" if path.suffix == ".tsv" else ",", quoted=True)
+    if suffix in (".csv", ".tsv"):
+        return read_delimited(path, _separator(path, _first_line(path)), quoted=True)
     raise DataError("not a table", where=str(path), found=f"suffix {path.suffix!r}", expected=", ".join(TABLES))
 
 
 def _peek(path: Path) -> list[str]:
     """Return the column names of a table without reading it; errors come as DataErrors."""
     checked_file(path, 2**62, kind="table")
-    if path.suffix == ".parquet":
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
         try:
             return pq.read_schema(path).names
         except (pa.ArrowException, OSError) as error:
             raise DataError("not a Parquet file", where=str(path), found=short(str(error).splitlines()[0], 120)) from None
-    with path.open("rb") as file:
-        line = b""
-        number = 0
-        while not line.strip():
-            line = file.readline(2**20)
-            number += 1
-            if not line:
-                raise DataError("the file is empty", where=str(path), found="blank lines only", expected="a header and rows")
-    text = line.decode("utf-8-sig", errors="replace").strip("\r\n")
-    if path.suffix == ".jsonl":
+    text = _first_line(path)
+    if suffix == ".jsonl":
         try:
             record = json.loads(text)
         except (ValueError, RecursionError):
             record = None
         return list(record) if isinstance(record, dict) else read_jsonl(path).columns  # the full reader says what is wrong
-    return [h.strip().strip('"') for h in text.split("\t" if path.suffix == ".tsv" else ",")]
+    return [h.strip().strip('"') for h in text.split(_separator(path, text))]
+
+
+def _first_line(path: Path) -> str:
+    """Return the first line that is not blank."""
+    checked_file(path, 2**62, kind="table")
+    with path.open("rb") as file:
+        line = b""
+        while not line.strip():
+            line = file.readline(2**20)
+            if not line:
+                raise DataError("the file is empty", where=str(path), found="blank lines only", expected="a header and rows")
+    return line.decode("utf-8-sig", errors="replace").strip("\r\n")
+
+
+def _separator(path: Path, header: str) -> str:
+    """Return what parts the columns: a tab in .tsv; in .csv a comma, or what spreadsheets write where the comma is decimal."""
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    return next((mark for mark in (",", ";", "\t") if mark in header), ",")
 
 
 def _find(
@@ -205,10 +223,10 @@ def _find(
     for path in told:
         if path is not None:
             checked_file(path, 2**62, kind="table")
-            if path.suffix not in TABLES:
+            if path.suffix.lower() not in TABLES:
                 raise DataError("not a table", where=str(path), found=f"suffix {path.suffix!r}", expected=", ".join(TABLES))
     with_users, without_users, seen = [], [], []
-    for path in sorted(p for p in folder.iterdir() if p.suffix in TABLES and p.is_file()):
+    for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in TABLES and p.is_file()):
         if all(told):
             break
         names = _peek(path)
@@ -222,8 +240,8 @@ def _find(
                 "no table has a user and an item column",
                 where=str(folder),
                 found="; ".join(seen)[:200] or "no table",
-                expected="columns named like userID and itemID",
-                fix='Say which they are: columns={"user": NAME, "item": NAME}',
+                expected="a first line that names the columns, such as userID,itemID",
+                fix=f"If it does, say which they are: {_told('user')} and {_told('item')}",
             )
         if len(with_users) > 1:
             raise DataError(
@@ -246,6 +264,10 @@ def _find(
             )
         told[1] = without_users[0] if without_users else None
     return told[0], told[1]
+
+
+def _told(role: str) -> str:
+    return f'columns={{"{role}": NAME}} (--column {role}=NAME)'
 
 
 def _check_told(columns: Mapping[str, str] | None, have: Sequence[str]) -> None:
@@ -304,22 +326,58 @@ def _picture_files(
             raise DataError("the folder of pictures is missing", where=str(base), expected="a folder of picture files")
     if "_picture" in item_table:
         where = f"{item_path}, picture of item"
-        return [
-            inside(base, value.strip(), f"{where} {item}") if value.strip() else None
-            for item, value in zip(item_table["item_id"], item_table["_picture"])
-        ]
-    if pictures is None:
-        base = next((folder / n for n in PICTURE_FOLDERS if (folder / n).is_dir()), None)
-        if base is None:
-            return None
-    by_stem = {p.stem: p for p in sorted(base.iterdir(), reverse=True) if p.suffix.lower() in SUFFIXES}
-    if not by_stem:
-        raise DataError("the folder of pictures holds none", where=str(base), expected=", ".join(SUFFIXES))
-    files = [by_stem.get(i) for i in item_table["item_id"]]
+        named = [v.strip() for v in item_table["_picture"]]
+        there = [inside(base, v, f"{where} {i}") if v else None for i, v in zip(item_table["item_id"], named)]
+        if pictures is not None or any(f is not None and f.exists() for f in there):
+            return there
+        base = _picture_folder(folder)  # the column may hold bare file names
+        return there if base is None else [inside(base, v, where) if v else None for v in named]
+    if pictures is None and (base := _picture_folder(folder)) is None:
+        return None
+    found = [p for p in sorted(base.iterdir(), reverse=True) if p.suffix.lower() in SUFFIXES]
+    if not found:
+        raise DataError(
+            "the folder of pictures holds none",
+            where=str(base),
+            found="folders only" if any(p.is_dir() for p in base.iterdir()) else "other files",
+            expected=", ".join(SUFFIXES),
+            fix='Put the pictures straight into it, or name each one\'s path in a column "picture" of the item table',
+        )
+    by_name = {p.stem: p for p in found} | {p.name: p for p in found}
+    files = [by_name.get(i) or by_name.get(i.rpartition("/")[2]) for i in item_table["item_id"]]
+    if not any(files):
+        raise DataError(
+            "no picture has the name of an item",
+            where=str(base),
+            found=f"pictures such as {short(found[-1].name)}",
+            expected=f"names such as {item_table['item_id'].iloc[0]}{found[-1].suffix}",
+            fix="Name them by the items' ids, or add a table of items with the columns item and picture",
+        )
     for file in files:
         if file is not None:
             inside(base, file.name, str(base))
     return files
+
+
+def _picture_folder(folder: Path) -> Path | None:
+    """Return the folder of pictures: one of the usual names, else the only one that holds pictures, ``folder`` itself included.
+
+    Raises:
+        DataError: several hold pictures and none has a usual name.
+    """
+    if usual := next((folder / n for n in PICTURE_FOLDERS if (folder / n).is_dir()), None):
+        return usual
+    places = [folder, *sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))]
+    places = [p for p in places if any(f.suffix.lower() in SUFFIXES for f in p.iterdir())]
+    if len(places) > 1:
+        raise DataError(
+            "several folders could hold the pictures",
+            where=str(folder),
+            found=", ".join(p.name for p in places),
+            expected="one",
+            fix=f'Say which: pictures="{places[-1].name}" (--pictures {places[-1].name})',
+        )
+    return places[0] if places else None
 
 
 # -- features ---------------------------------------------------------------------------------------------------------
@@ -332,8 +390,9 @@ def encode_texts(texts: Sequence[str], missing: np.ndarray, encoder: str, dim: i
     if encoder == "default":
         from mmrec_teach.data.encode import text_features
 
-        return text_features(list(texts), missing, dim)
-    return _neural([t for t, gone in zip(texts, missing) if not gone], missing, encoder, "encoder")
+        return kept(lambda: text_features(list(texts), missing, dim), f"text default {dim}", [*texts, missing])
+    there = [t for t, gone in zip(texts, missing) if not gone]
+    return kept(lambda: _neural(there, missing, encoder, "encoder"), f"text {encoder}", [*texts, missing])
 
 
 def encode_pictures(images: np.ndarray, missing: np.ndarray, encoder: str, dim: int) -> np.ndarray:
@@ -345,10 +404,12 @@ def encode_pictures(images: np.ndarray, missing: np.ndarray, encoder: str, dim: 
     if encoder == "default":
         from mmrec_teach.data.encode import picture_features
 
-        return picture_features(_reduced(images), missing, dim)
-    from PIL import Image
+        return kept(lambda: picture_features(_reduced(images), missing, dim), f"image default {dim}", [images, missing])
 
-    return _neural([Image.fromarray(images[row]) for row in np.flatnonzero(~missing)], missing, encoder, "image_encoder")
+    def neural() -> np.ndarray:
+        return _neural([Image.fromarray(images[row]) for row in np.flatnonzero(~missing)], missing, encoder, "image_encoder")
+
+    return kept(neural, f"image {encoder}", [images, missing])
 
 
 def _reduced(images: np.ndarray) -> np.ndarray:

@@ -10,10 +10,12 @@ import csv
 import io
 import json
 import math
+import re
 import stat
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ MAX_ROWS = 200_000_000  # rows of one table
 MAX_HEADER_BYTES = 10_000  # an honest .npy header takes 128
 ZIP_MAGIC = b"PK\x03\x04"
 NPY_MAGIC = b"\x93NUMPY"
+DATE = re.compile(r"\s*\d{4}-\d\d-\d\d")
 
 
 def short(value: object, length: int = 60) -> str:
@@ -185,8 +188,8 @@ class Table:
             )
         return values
 
-    def numbers(self, name: str) -> np.ndarray:
-        """Return column ``name`` as finite float64.
+    def numbers(self, name: str, *, what: str = "a finite number") -> np.ndarray:
+        """Return column ``name`` as finite float64; ``what`` says in messages what was expected.
 
         Raises:
             DataError: at the first value that is no finite number.
@@ -204,16 +207,38 @@ class Table:
                 values = None
         if values is None or not np.isfinite(values).all():
             row, value = _first_bad(column, float)
-            raise DataError(f"{name} is not a number", where=self.where(row), found=short(value), expected="a finite number")
+            raise DataError(f"{name} is not a number", where=self.where(row), found=short(value), expected=what)
         return values
 
     def times(self, name: str) -> np.ndarray:
-        """Return column ``name`` as int64 seconds (fractions are cut off), or raise a DataError where it is no number."""
-        values = self.numbers(name)
+        """Return column ``name`` as int64 seconds (fractions are cut off): numbers, or dates such as 2024-05-31 or 2024-05-31T17:30.
+
+        Raises:
+            DataError: at the first value that is neither.
+        """
+        values = self._dates(name)
+        values = self.numbers(name, what="seconds since 1970, or a date such as 2024-05-31") if values is None else values
         if len(values) and np.abs(values).max() >= 2**62:
             row = int(np.argmax(np.abs(values)))
             raise DataError(f"{name} is no moment in time", where=self.where(row), found=values[row], expected="seconds")
         return np.floor(values).astype(np.int64)
+
+    def _dates(self, name: str) -> np.ndarray | None:
+        """Return a text column of dates, year first, as float64 seconds since 1970; None if it does not begin with one."""
+        self.require(name)
+        column = self.data[name]
+        if not pa.types.is_string(column.type) or not len(column) or not DATE.match(column[0].as_py() or ""):
+            return None
+        seconds = np.empty(len(column))
+        for row, text in enumerate(column.to_pylist()):
+            try:
+                moment = datetime.fromisoformat((text or "").strip())
+                seconds[row] = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+            except (ValueError, OverflowError):
+                raise DataError(
+                    f"{name} is no date", where=self.where(row), found=short(text), expected="such as 2024-05-31"
+                ) from None
+        return seconds
 
 
 def _first_bad(column: pa.ChunkedArray, kind: type) -> tuple[int, object]:
