@@ -65,11 +65,15 @@ class Recommender(nn.Module):
         default_weights: loss term -> weight. Its keys are all terms the model has.
         needs_negatives: whether training batches carry sampled negatives.
         trainable: False for baselines that are fitted in ``__init__`` and have no loss terms.
+        choices: option -> the values it may have, for whoever offers a choice of them (a training strategy, say).
+        same_space: whether ``item/id`` and ``item/content`` are vectors of one space, so that their distance means something.
     """
 
     default_weights: ClassVar[Mapping[str, float]] = {}
     needs_negatives: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
+    choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    same_space: ClassVar[bool] = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

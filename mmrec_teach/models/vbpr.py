@@ -46,6 +46,7 @@ class VBPR(Recommender):
     """
 
     default_weights = {"bpr": 1.0, "l2": 1e-2, "l2_content": 0.0}
+    same_space = False  # γ_i meets γ_u only, E f_i meets θ_u only
 
     def __init__(
         self,

@@ -96,6 +96,13 @@ class Snapshot:
     steps_done: int
     epoch: _Epoch | None
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that its copies take."""
+        copies = [value for _, value in self.model.values]
+        copies += [v for state in self.optimizer["state"].values() for v in state.values() if isinstance(v, Tensor)]
+        return sum(t.numel() * t.element_size() for t in copies)
+
 
 class Trainer:
     """The loop's state: model, optimiser, random generators, how many epochs are done.

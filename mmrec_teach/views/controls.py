@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from mmrec_teach.data import Dataset
+from mmrec_teach.data.switches import FEATURES
 from mmrec_teach.errors import OptionError
 from mmrec_teach.models import Recommender
 
@@ -17,9 +19,9 @@ class Control:
     """One thing a reader can change.
 
     Attributes:
-        name: a loss term or a constructor option of the model, ``"lr"`` or ``"seed"``.
+        name: a loss term or a constructor option of the model, ``"lr"`` or ``"seed"``, or one of the data's switches.
         kind: what ``name`` is.
-        style: how it is moved: "log" and "float" sliders, "int" slider, "choice", "switch".
+        style: how it is moved: "log" and "float" sliders, "int" slider, "choice", "switch", "several" (any of the choices).
         default: value to begin with.
         low, high, step: the slider's ends and step (powers of ten for "log": 1e-5 to 1e1).
         choices: for "choice".
@@ -29,8 +31,8 @@ class Control:
     """
 
     name: str
-    kind: Literal["weight", "option", "training"]
-    style: Literal["log", "float", "int", "choice", "switch"]
+    kind: Literal["weight", "option", "training", "data"]
+    style: Literal["log", "float", "int", "choice", "switch", "several"]
     default: Any
     low: float = 0.0
     high: float = 1.0
@@ -135,9 +137,17 @@ def weight_control(term: str, default: float) -> Control:
     )
 
 
-def option_control(name: str, default: Any) -> Control | None:
-    """Return a control for a constructor option, or None where its type says nothing about its range."""
+def option_control(name: str, default: Any, choices: tuple[Any, ...] = ()) -> Control | None:
+    """Return a control for a constructor option, or None where nothing says its range.
+
+    Args:
+        name: the option.
+        default: its default.
+        choices: the values it may have, where the model's class declares them.
+    """
     known = dict(_KNOWN.get(name, {}))
+    if choices:
+        known = {"style": "choice", "choices": tuple(choices)} | {k: v for k, v in known.items() if k in ("label", "help")}
     label, text = (
         known.pop("label", name.replace("_", " ")),
         known.pop("help", f"Option {name} of the model. Restarts training."),
@@ -164,16 +174,21 @@ def controls_of(
 ) -> tuple[Control, ...]:
     """Return the controls asked for, or all of the model's: every loss weight, every option with a known range.
 
+    What a class says of its options' values in ``choices`` becomes a choice, such as a training strategy.
+
     Raises:
         OptionError: a name that is neither, or an option without a known range (pass a :class:`Control` for it).
     """
     options = constructor_options(factory)
-    known: dict[str, Control | None] = {name: option_control(name, default) for name, default in options.items()}
+    declared = dict(getattr(factory, "choices", None) or {})
+    known: dict[str, Control | None] = {
+        name: option_control(name, default, declared.get(name, ())) for name, default in options.items()
+    }
     known |= {term: weight_control(term, default) for term, default in weights.items()}
     known["lr"] = Control("lr", "training", "log", lr, 1e-4, 1e-1, 0.1, label="learning rate", help="Adam's step size.")
     if wanted is None:
         order = [*weights, *(n for n in options if n not in weights)]
-        return tuple(c for n in order if (c := known[n]) is not None and not isinstance(c.default, str))
+        return tuple(c for n in order if (c := known[n]) is not None and (n in declared or not isinstance(c.default, str)))
     chosen = []
     for name in wanted:
         if isinstance(name, Control):
@@ -202,3 +217,23 @@ def controls_of(
             )
         chosen.append(control)
     return tuple(chosen)
+
+
+def switch_controls(data: Dataset) -> tuple[Control, ...]:
+    """Return a control for each switch that means something to ``data``; see :class:`~mmrec_teach.data.switches.Switches`."""
+    share = {"style": "float", "low": 0.0, "high": 0.9, "step": 0.05}
+    content = (
+        Control("without", "data", "several", (), choices=data.modalities, label="without", help="Modalities left out."),
+        Control(
+            "features", "data", "choice", "own", choices=FEATURES, label="features",
+            help="What stands in the feature tables: the items' own, another item's, zeros, or noise.",
+        ),
+        Control("missing", "data", default=0.0, label="missing", help="Share of the items that lose a modality.", **share),
+    )  # fmt: skip
+    clicks = (
+        Control("cold", "data", default=0.0, label="made cold", help="Share of the items that nobody has bought yet.", **share),
+        Control(
+            "keep", "data", "float", 1.0, 0.1, 1.0, 0.05, label="kept", help="Share of the training interactions that stay."
+        ),
+    )
+    return (content if data.modalities else ()) + clicks

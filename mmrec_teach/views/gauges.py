@@ -6,6 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+
+from mmrec_teach.data import Dataset
+from mmrec_teach.evaluation import diagnostics
+from mmrec_teach.views.projection import nearest, overlap
+
+PAIR = ("item/id", "item/content")
+
 
 @dataclass(frozen=True)
 class Gauge:
@@ -59,3 +67,99 @@ GAUGES: Mapping[str, Gauge] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+
+
+def paired_views(shapes: Mapping[str, tuple[int, ...]], same_space: bool = True) -> tuple[str, str] | None:
+    """Return the two views of the same items that may be drawn in one space, or None.
+
+    By name: ``item/id`` and ``item/content``, where both exist and are equally wide. Views of single modalities
+    (``item/image``…) are no partner: they are parts of the content.
+
+    Args:
+        shapes: view -> shape of its table.
+        same_space: the model's own word on it: False where ID and content are compared with different user vectors (VBPR), so
+            that a distance between them means nothing.
+    """
+    a, b = PAIR
+    return PAIR if same_space and a in shapes and b in shapes and tuple(shapes[a]) == tuple(shapes[b]) else None
+
+
+def rank_of(table: np.ndarray) -> float:
+    """Return the effective rank of a table's rows; NaN for a table of zeros."""
+    return float(diagnostics.effective_rank(table)) if table.any() else float("nan")
+
+
+def measure(
+    tables: Mapping[str, np.ndarray],
+    data: Dataset,
+    items: np.ndarray,
+    *,
+    same_space: bool = True,
+    quick: Mapping[str, float] | None = None,
+    most: int = 600,
+    pairs: int = 2000,
+) -> dict[str, float]:
+    """Return the gauges that a model's tables define, by name; those it has no tables for are absent.
+
+    Args:
+        tables: view -> (n, d), as a model's ``views()``.
+        data: its training interactions are the pairs of the alignment.
+        items: (n,) rows of items to look at; at most ``most`` of them, evenly picked.
+        same_space: see :func:`paired_views`.
+        quick: values from a moment ago: what takes long is copied from them.
+        most: items compared with each other.
+        pairs: interactions the alignment is averaged over, evenly picked.
+    """
+    found: dict[str, float] = {}
+    items = _some(items, most)
+    users, final = tables.get("user/final"), tables.get("item/final")
+    if final is not None:
+        found["effective rank"] = rank_of(final[items])
+    if users is not None and final is not None and users.shape[1] == final.shape[1]:
+        some = _some(np.arange(len(data.train)), pairs)
+        u, i = _unit(users[data.train.users[some]]), _unit(final[data.train.items[some]])
+        both = u.any(1) & i.any(1)
+        found["alignment"] = float(np.square(u[both] - i[both]).sum(1).mean()) if both.any() else float("nan")
+    if final is not None:
+        found["uniformity"] = _uniformity(final[items])
+    if all(name in tables for name in PAIR):
+        a, b = (tables[name][items] for name in PAIR)
+        both = a.any(1) & b.any(1)  # a missing picture or text is a row of zeros
+        a, b = a[both], b[both]
+        if len(a) > 2:
+            if paired_views({name: tables[name].shape for name in PAIR}, same_space):
+                x, y = _unit(a), _unit(b)
+                found["ID-content distance"] = float(np.square(x - y).sum(1).mean())
+                found["modality gap"] = float(np.linalg.norm(x.mean(0) - y.mean(0)))
+            if quick is not None and "CKA" in quick:
+                found |= {name: quick[name] for name in ("CKA", "neighbour overlap")}
+            else:
+                found["CKA"] = diagnostics.linear_cka(a, b)
+                k = min(10, len(a) - 1)
+                found["neighbour overlap"] = overlap(nearest(_table(a), k)[0], nearest(_table(b), k)[0])
+    return found
+
+
+def _table(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x, dtype=np.float32)
+
+
+def _some(rows: np.ndarray, most: int) -> np.ndarray:
+    """At most ``most`` of ``rows``, evenly picked."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(x, axis=1, keepdims=True)
+    return x / np.where(length > 0, length, 1)
+
+
+def _uniformity(x: np.ndarray) -> float:
+    """:func:`diagnostics.uniformity` in single precision, quick enough for every picture."""
+    x = _unit(x)
+    x = x[x.any(1)]
+    n = len(x)
+    if n < 2:
+        return float("nan")
+    potential = np.exp(np.minimum(4 * (x @ x.T - 1), 0), dtype=np.float32)
+    return float(np.log((potential.sum(dtype=np.float64) - np.trace(potential)) / (n * (n - 1))))

@@ -35,6 +35,7 @@ class Pin:
         methods: view -> "PCA" or "UMAP".
         kept: view -> share of neighbours the picture kept.
         top: the chosen user's list, or None.
+        ranking: (n,) int32, all items of that user, best first, or None.
         warm: whether weights were moved while it trained.
     """
 
@@ -55,6 +56,7 @@ class Pin:
     methods: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, float] = field(default_factory=dict)
     top: TopList | None = None
+    ranking: np.ndarray | None = None
     warm: bool = False
 
     def curve(self, metric: str) -> tuple[list[int], list[float]]:

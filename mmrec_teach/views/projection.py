@@ -380,19 +380,20 @@ class Projector:
         self.reset()
         return self._draw(as_table(x), "UMAP")
 
-    def update(self, x: Any, method: Literal["auto", "PCA", "UMAP"] = "auto") -> np.ndarray:
+    def update(self, x: Any, method: Literal["auto", "PCA", "UMAP"] = "auto", epochs: int | None = None) -> np.ndarray:
         """Return the next picture of the same rows, started from the last one and turned to lie on it. (n, 2) float32.
 
         Args:
             x: (n, d); another number of rows than last time starts anew.
             method: "auto" draws UMAP once it is compiled (see :func:`warm_up`) and PCA until then; "PCA" and "UMAP" insist.
+            epochs: optimisation epochs of this update; None for the usual number. Few give a picture sooner.
         """
         if method not in ("auto", "PCA", "UMAP"):
             raise OptionError("unknown projection", where="method", found=repr(method), expected="auto, PCA or UMAP")
         x = as_table(x)
         if self.xy is not None and len(self.xy) != len(x):
             self.reset()
-        return self._draw(x, method if method != "auto" else "UMAP" if is_warm() else "PCA")
+        return self._draw(x, method if method != "auto" else "UMAP" if is_warm() else "PCA", epochs)
 
     def kept(self, k: int = 10) -> float:
         """:func:`kept_neighbours` of the last picture."""
@@ -405,7 +406,7 @@ class Projector:
         near = near[:, :k] if near is not None and near.shape[1] >= k else nearest(self._table, k, self.metric)[0]
         return overlap(near, nearest(self.xy, k, "euclidean")[0])
 
-    def _draw(self, x: np.ndarray, method: str) -> np.ndarray:
+    def _draw(self, x: np.ndarray, method: str, epochs: int | None = None) -> np.ndarray:
         last, was = self.xy, self.method
         linear = pca(x, self.metric)
         if last is None and self._anchor is not None and len(self._anchor) == len(linear):
@@ -423,7 +424,7 @@ class Projector:
                 start = linear
             # equal coordinates never part: UMAP's forces act along the line between two points
             noise = np.random.default_rng(self.seed).normal(0, 1e-4 * EXTENT, start.shape)
-            epochs = self.update_epochs if warm else self.epochs
+            epochs = epochs or (self.update_epochs if warm else self.epochs)
             # A small first step: with umap's usual 1.0 every refit shakes the picture up, spreads it further and keeps fewer
             # neighbours than it started with; at 0.25 points move half as far and more neighbours are kept.
             step = 0.25 if warm else 1.0

@@ -237,7 +237,7 @@ def replay(
     factory: Factory | None = None,
     *,
     metrics_every: int = 1,
-    device: str = "cpu",
+    device: str = "auto",
 ) -> tuple[Recommender, list[EpochRecord]]:
     """Train a setting's run again, moved weights included.
 

@@ -148,6 +148,7 @@ class Update:
         steps: optimiser steps of this run so far.
         tug: norms and angles of the loss terms' gradients, or None where they are not asked for.
         top: the chosen user's best items, or None while nobody is chosen.
+        warm: whether weights were moved while this run trained ("continue" mode); False for a run of one setting from its seed.
     """
 
     kind: Kind
@@ -164,6 +165,7 @@ class Update:
     steps: int = 0
     tug: GradientReport | None = None
     top: TopList | None = None
+    warm: bool = False
 
 
 def say(value: Any) -> str:
