@@ -148,8 +148,8 @@ def measure(names: list[str], out: Path, result: Path | None) -> dict[str, Any]:
             "models": [],
         }
         report["shops"].append(shop)
-    for model in names:
-        for shop in report["shops"]:
+    for shop in report["shops"]:
+        for model in names:
             shop["models"].append(study(model, shops[shop["shop"]], out))
             print(f"{shop['shop']}, {model}: done", flush=True)
             if result is not None:
