@@ -45,6 +45,22 @@ class FitResult:
     message: str = ""
 
 
+def check_stopping(*, epochs: int = 1000, patience: int = 20, metric: str = "recall@20", metrics_every: int = 1) -> None:
+    """Check what decides when :func:`fit` stops.
+
+    Raises:
+        OptionError: a number below 1, or a metric that cannot steer.
+    """
+    for name, value in (("patience", patience), ("epochs", epochs), ("metrics_every", metrics_every)):
+        if not isinstance(value, int) or value < 1:
+            raise OptionError(f"{name} out of range", where=name, found=value, expected="a whole number, 1 or more")
+    kind, _, cut = metric.partition("@")
+    if not cut.isdigit():
+        raise OptionError("a metric without a cut-off", where="metric", found=repr(metric), expected="NAME@K such as recall@20")
+    if kind not in STEERING:
+        raise OptionError("no metric to steer by", where="metric", found=repr(kind), expected=", ".join(STEERING))
+
+
 def fit(
     model: Recommender,
     data: Dataset,
@@ -78,14 +94,8 @@ def fit(
         OptionError: ``patience``, ``epochs`` or ``metrics_every`` below 1, or a metric that cannot steer.
         TrainingError: the loss stopped being finite before the first evaluation, so that there are no weights to keep.
     """
-    for name, value in (("patience", patience), ("epochs", epochs), ("metrics_every", settings.get("metrics_every", 1))):
-        if not isinstance(value, int) or value < 1:
-            raise OptionError(f"{name} out of range", where=name, found=value, expected="a whole number, 1 or more")
-    kind, _, cut = metric.partition("@")
-    if not cut.isdigit():
-        raise OptionError("a metric without a cut-off", where="metric", found=repr(metric), expected="NAME@K such as recall@20")
-    if kind not in STEERING:
-        raise OptionError("no metric to steer by", where="metric", found=repr(kind), expected=", ".join(STEERING))
+    check_stopping(epochs=epochs, patience=patience, metric=metric, metrics_every=settings.get("metrics_every", 1))
+    cut = metric.partition("@")[2]
     settings.setdefault("ks", tuple(sorted({10, 20, int(cut)})))
     trainer = Trainer(model, data, weights=weights, **settings)
     result = FitResult([], metric)
