@@ -1,138 +1,42 @@
 """The what-if panel: move a loss weight or an option and watch metric, losses and embedding map answer.
 
-The panel is a thin shell of ipywidgets around a :class:`~mmrec_teach.views.studio.Studio`, which does the work in a thread of
-its own. Importing this module needs the ``lab`` extra (ipywidgets, anywidget).
+The panel is a thin shell around a :class:`~mmrec_teach.views.studio.Studio`, which does the work in a thread of its own. Each
+piece of it has a file of its own, ``panel_*.py``; this one puts them together and carries messages between them. Importing this
+module needs the ``lab`` extra (ipywidgets, anywidget).
 """
 
 from __future__ import annotations
 
+import contextlib
 import html
-import math
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
-import numpy as np
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import InputError, MMRecTeachError, OptionError
 from mmrec_teach.models import Recommender
-from mmrec_teach.views import figures, palette
-from mmrec_teach.views.studio import Control, Studio, Update, colourings, hover_texts, say, side
+from mmrec_teach.views.panel_card import Catalogue
+from mmrec_teach.views.panel_compare import Compare
+from mmrec_teach.views.panel_curves import Curves
+from mmrec_teach.views.panel_form import Form, Handle, button, choices_of, control_html, section, tick
+from mmrec_teach.views.panel_gauges import Gauges
+from mmrec_teach.views.panel_parts import Part, Sentence, box, css, w
+from mmrec_teach.views.panel_share import Share
+from mmrec_teach.views.panel_shelf import Shelf
+from mmrec_teach.views.panel_top import TopTen
+from mmrec_teach.views.panel_tug import Tug
+from mmrec_teach.views.panel_twin import static_figure, still
+from mmrec_teach.views.setting import Setting
+from mmrec_teach.views.studio import Control, Studio, Update, say
 
-try:
-    import anywidget
-    import ipywidgets as w
-    import traitlets
-except ImportError as error:  # pragma: no cover - depends on the installation
-    raise ImportError("The what-if panel needs ipywidgets and anywidget: pip install 'mmrec_teach[lab]'.") from error
-
-EARLIER = 4  # earlier runs drawn in grey
 QUIET = 4.0  # seconds between two sentences read out while a run goes on
-
-_CSS = """
-.mmrec-whatif { border: 1px solid #d5dbe1; border-radius: 8px; padding: 12px 14px 10px; background: #fff; color: #1f2933;
-  overflow: hidden;
-  font-family: Inter, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif; }
-.mmrec-whatif .widget-label, .mmrec-whatif .widget-html-content, .mmrec-whatif .widget-readout, .mmrec-whatif label
-  { color: #1f2933; font-size: 13px; }
-.mmrec-whatif .mmrec-title { font-size: 17px; font-weight: 650; line-height: 1.35; }
-.mmrec-whatif .mmrec-head { font-size: 12px; font-weight: 650; letter-spacing: .04em; text-transform: uppercase; color: #52606d;
-  margin: 6px 0 2px; line-height: 1.3; }
-.mmrec-whatif .mmrec-state { font-variant-numeric: tabular-nums; font-size: 13px; line-height: 1.4; color: #1f2933;
-  text-align: right; }
-.mmrec-whatif .mmrec-gauges { display: flex; flex-wrap: wrap; gap: 8px; margin: 2px 0 4px; }
-.mmrec-whatif .mmrec-gauge { background: #f3f6f9; border-radius: 6px; padding: 5px 11px; line-height: 1.3; }
-.mmrec-whatif .mmrec-gauge b { display: block; font-size: 16px; font-variant-numeric: tabular-nums; }
-.mmrec-whatif .mmrec-gauge span { font-size: 12px; color: #43505c; }
-.mmrec-whatif .mmrec-error { background: #fdf0e9; border-left: 4px solid #D55E00; padding: 8px 12px; line-height: 1.45;
-  white-space: pre-wrap; }
-.mmrec-whatif .mmrec-sentence { font-size: 13.5px; line-height: 1.5; padding: 4px 0 0; min-height: 42px; }
-.mmrec-whatif .widget-readout { min-width: 50px; max-width: 54px; font-variant-numeric: tabular-nums; margin-left: 6px;
-  padding: 0; }
-.mmrec-whatif .widget-inline-hbox .widget-label { text-align: left; }
-.mmrec-whatif .mmrec-toggle input { margin: 0; vertical-align: middle; }
-.mmrec-whatif .mmrec-toggle label, .mmrec-whatif .mmrec-toggle { display: flex; align-items: center; }
-.mmrec-whatif .mmrec-map, .mmrec-whatif .mmrec-curves { width: 100%; min-width: 0; }
-.mmrec-whatif :focus-visible { outline: 2px solid #0072B2; outline-offset: 2px; }
-"""
-
-
-class Sentence(anywidget.AnyWidget):
-    """A line of text that screen readers announce when it changes; tells Python once it stands in a page."""
-
-    _esm = """
-    export default {
-      render({ model, el }) {
-        el.classList.add("mmrec-sentence");
-        el.setAttribute("role", "status");
-        el.setAttribute("aria-live", "polite");
-        const set = () => { el.textContent = model.get("text"); };
-        model.on("change:text", set);
-        set();
-        // Plotly's figures learn their width from the window only: tell them when they appear and when the panel's width changes.
-        const fit = () => window.dispatchEvent(new Event("resize"));
-        let width = 0;
-        const observer = new ResizeObserver((entries) => {
-          const now = entries[0].contentRect.width;
-          if (now !== width) { width = now; fit(); }
-        });
-        observer.observe(el);
-        const drawn = () => requestAnimationFrame(fit);
-        document.addEventListener("plotlywidget-after-render", drawn);
-        model.send({ ready: true });
-        return () => { observer.disconnect(); document.removeEventListener("plotlywidget-after-render", drawn); };
-      }
-    };
-    """
-    text = traitlets.Unicode("").tag(sync=True)
-
-
-# Figures change from workers, from the kernel's own thread and from subshells (messages of the page): one at a time.
-_drawing = threading.RLock()
-
-
-class LiveFigure(go.FigureWidget):
-    """A plotly figure that a worker may change: it takes turns with messages of the page, and knows when it stands there.
-
-    Plotly's own widget opens its channel to the page before it has any traces and sends them afterwards; a page that is slow
-    to load draws the empty figure and stays with it. This one opens the channel when it is complete. And changes sent before
-    the page has drawn the figure are lost, so nothing should be sent before ``ready``.
-
-    Args:
-        figure: the figure to begin with, complete.
-        config: plotly's configuration of the page's side.
-        on_ready: called once, when the page has drawn it.
-    """
-
-    def __init__(self, figure: go.Figure, config: Mapping[str, Any], on_ready: Callable[[], None]):
-        self._complete = self._ready = False
-        self._on_ready = on_ready
-        super().__init__(figure)
-        self._config = self._config | dict(config)
-        self._complete = True
-        self.open()
-
-    def open(self) -> None:
-        """Open the channel to the page; ipywidgets asks for it too early."""
-        if self._complete:
-            super().open()
-
-    @property
-    def ready(self) -> bool:
-        """Whether a page has drawn the figure."""
-        return self._ready
-
-    def _handle_msg(self, msg: Any) -> None:
-        with _drawing:
-            super()._handle_msg(msg)
-            state = msg["content"]["data"].get("state") or {}
-            if not self._ready and "_js2py_traceDeltas" in state:  # sent by the page once it has drawn the figure
-                self._ready = True
-                self._on_ready()
+TABS = {"curves": "Curves", "tug": "Tug of war", "top": "Top 10", "compare": "Compare", "share": "Share"}
 
 
 class WhatIf:
@@ -141,20 +45,23 @@ class WhatIf:
     Attributes:
         studio: the engine; its ``runs`` hold every run's settings and history.
         widget: the ipywidgets box, to be placed elsewhere.
+        controls: name -> handle of everything a reader can move or press; setting a ``value`` moves it in the page too.
     """
 
-    def __init__(self, model: Any, data: Dataset | None = None, *, autostart: bool = True, height: int = 400, **settings: Any):
-        if data is None:
-            from mmrec_teach.data import load
-
-            data = load("bazaar")
+    def __init__(
+        self, model: Any = None, data: Dataset | None = None, *, autostart: bool = True, height: int = 400, **settings: Any
+    ):
+        self._given = settings.get("views") is not None
         self.studio = Studio(model, data, listener=self._on_update, **settings)
-        if len(self.studio.views) > 3:
+        if self._given and len(self.studio.views) > 3:
             raise OptionError("too many maps for one panel", where="views", found=len(self.studio.views), expected="at most 3")
         self._autostart, self._height = autostart, height
+        self._lock = threading.RLock()  # updates come from the worker, messages from the kernel's own threads
+        self._prefix = f"mmrec-{uuid.uuid4().hex[:8]}"
         self._spoken = 0.0
-        self._ranges: dict[str, tuple[list[float], list[float]]] = {}
-        self._shown_run: int | None = None
+        self._tab = next(iter(TABS))
+        self._twin: Any = None
+        self._state = ""
         self._build()
         _close_predecessors(self)
 
@@ -199,319 +106,302 @@ class WhatIf:
             contents["text/plain"] = repr(self)
         return bundle
 
+    def _ipython_display_(self) -> None:
+        """Show the panel, and below it a still picture that is seen only where the panel is not alive."""
+        from IPython.display import HTML, display
+
+        bundle = self._repr_mimebundle_()
+        contents, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
+        display(contents, metadata=metadata, raw=True)
+        self._twin = display(HTML(still(self.studio)), display_id=True)
+
     # -- building --------------------------------------------------------------------------------------------------------
     def _build(self) -> None:
         studio = self.studio
-        self._status = _html("", "mmrec-status")
-        self._gauges = _html("", "mmrec-gauge-row")
-        self._error = _html("", "mmrec-error-box")
+        self.controls: dict[str, Handle] = {}
+        self._catalogue = Catalogue(studio.data)
         self._sentence = Sentence(text="Starts when the page is ready." if self._autostart else "Press Run to train.")
         self._sentence.on_msg(self._on_message)
-
-        self.controls: dict[str, w.Widget] = {}
-        groups: dict[str, list[w.Widget]] = {"weight": [], "option": [], "training": []}
-        for control in studio.controls:
-            groups[control.kind].append(self._control(control))
-        seed = w.BoundedIntText(
-            value=int(studio.values["seed"]),
-            min=0,
-            max=999_999,
-            description="seed",
-            tooltip="Seed of initial values, shuffling and negatives.",
-            style=_style(),
-            layout=w.Layout(width="100%"),
+        self._status = Part("", "mmrec-status")
+        self._error = Part("", "mmrec-error-box")
+        gone = Part('<div class="mmrec-gone">The kernel has ended: this is a still picture. Run the cell again.</div>')
+        self._head, self._form = self._make_head(), self._make_form()
+        self._shelf = Shelf(
+            studio,
+            self._catalogue,
+            self._prefix,
+            self._height,
+            self._lock,
+            self._given,
+            on_user=self._choose_user,
+            on_error=self._refuse,
         )
-        seed.add_class("mmrec-control-seed")
-        seed.observe(lambda change: studio.set("seed", int(change["new"])), names="value")
-        self.controls["seed"] = seed
-        groups["training"].append(seed)
-
-        mode = w.ToggleButtons(
-            options=[("restart", "restart"), ("continue", "continue")],
-            value=studio.mode,
-            style={"button_width": "calc(50% - 4px)"},
-            tooltips=[
-                "A changed control starts training anew: runs stay comparable",
-                "A changed weight acts on the model as it is",
-            ],
-            layout=w.Layout(width="100%"),
+        self.controls |= self._shelf.handles
+        self._gauges = Gauges(studio.metric)
+        self._curves = Curves(studio.metric, tuple(studio.default_weights))
+        self._tug = Tug(tuple(studio.default_weights))
+        self._top = TopTen(self._catalogue, self._prefix, self._choose_user)
+        self._compare = Compare(
+            studio.rows,
+            self._shelf.texts_of,
+            studio.metric,
+            min(self._height, 320),
+            on_unpin=self._unpin,
+            on_open=lambda pin: self._open(pin.setting),
+            on_event=self._shelf.on_map,
+            prefix=self._prefix,
         )
-        mode.add_class("mmrec-control-mode")
-        mode.observe(lambda change: setattr(studio, "mode", change["new"]), names="value")
-        self.controls["mode"] = mode
-        self._run_button = w.Button(description="Run", icon="play", button_style="primary", tooltip="Train with these settings")
-        self._stop_button = w.Button(description="Stop", icon="stop", tooltip="Pause after this epoch", disabled=True)
-        for button, name, act in ((self._run_button, "run", studio.run), (self._stop_button, "stop", studio.stop)):
-            button.layout.width = "calc(50% - 4px)"
-            button.add_class(f"mmrec-control-{name}")
-            button.on_click(lambda _, act=act: act())
-            self.controls[name] = button
-
-        self._colourings = {view: colourings(studio.data, side(view)) for view in studio.views}
-        labels = list(dict.fromkeys(label for c in self._colourings.values() for label in c))
-        self._colour = w.Dropdown(
-            options=labels,
-            value=labels[0],
-            description="colour by",
-            style=_style(),
-            layout=w.Layout(width="100%"),
-            tooltip="What colour and shape stand for. Users: by main interest, by number of interactions.",
+        self._shelf.follow(self._compare)
+        self._share = Share(self._prefix, self._open)
+        tabs = "".join(
+            f'<button type="button" role="tab" class="mmrec-tab-{name}" data-tab="{name}" data-key="tab-{name}">{title}</button>'
+            for name, title in TABS.items()
         )
-        self._colour.add_class("mmrec-control-colour")
-        self._colour.observe(lambda _: self._recolour(), names="value")
-        self.controls["colour"] = self._colour
-
-        heads = {"weight": "loss weights", "option": "model", "training": "training"}
-        column: list[w.Widget] = []
-        for kind, members in groups.items():
-            if members:
-                column += [w.HTML(f'<div class="mmrec-head">{heads[kind]}</div>'), *members]
-        column += [
-            w.HTML('<div class="mmrec-head">a changed control will</div>'),
-            mode,
-            w.HBox([self._run_button, self._stop_button]),
-            w.HTML('<div class="mmrec-head">map</div>'),
-            self._colour,
-        ]
-        left = w.VBox(column, layout=w.Layout(flex="0 0 316px", width="316px", padding="0 16px 0 0"))
-
-        self._hover = {which: hover_texts(studio.data, which) for which in {side(v) for v in studio.views}}
-        self._maps = {view: self._empty_map(view) for view in studio.views}
-        self._curves = self._empty_curves()
-        # a figure's own ``layout`` is plotly's, so the box around it carries its place in the row
-        boxes = [
-            w.VBox([figure], layout=w.Layout(flex="1 1 300px", min_width="0", overflow="hidden"))
-            for figure in self._maps.values()
-        ]
-        maps = w.HBox(boxes, layout=w.Layout(width="100%"))
-        right = w.VBox([maps, self._curves], layout=w.Layout(flex="1 1 420px", min_width="0", overflow="hidden"))
-        header = w.HBox(
-            [
-                w.HTML(
-                    f'<div class="mmrec-title">What if? <span style="font-weight:400">{html.escape(studio.name)} on '
-                    f"{html.escape(studio.data.name)}</span></div>",
-                    layout=w.Layout(flex="1 1 auto"),
-                ),
-                self._status,
-            ],
-            layout=w.Layout(justify_content="space-between", align_items="center"),
-        )
-        self.widget = w.VBox(
-            [
-                w.HTML(f"<style>{_CSS}</style>", layout=w.Layout(display="none")),
-                header,
-                self._error,
-                self._gauges,
-                w.HBox([left, right], layout=w.Layout(width="100%", align_items="flex-start")),
-                self._sentence,
-            ]
-        )
-        self.widget.add_class("mmrec-whatif")
+        bar = Part(f'<div class="mmrec-tabs" role="tablist" aria-label="more views">{tabs}</div>', on_event=self._on_tab)
+        contents = (self._curves, self._tug, self._top, self._compare, self._share)
+        panes = [box("column", [part.widget], "mmrec-pane", f"mmrec-pane-{name}") for name, part in zip(TABS, contents)]
+        panes[0].add_class("mmrec-shown")
+        stage = box("column", [self._shelf.widget, self._gauges.widget, bar, *panes], "mmrec-stage")
+        style = w.HTML(f"<style>{css()}</style>", layout=w.Layout(display="none"))
+        body = box("row", [self._form, stage], "mmrec-body")
+        self.widget = box("column", [style, self._head, self._status, gone, self._error, body, self._sentence], "mmrec-whatif")
         self._show_status(None)
+        self._show_buttons(None)
 
-    def _control(self, control: Control) -> w.Widget:
-        studio, value = self.studio, self.studio.values.get(control.name, control.default)
-        common = {
-            "description": control.label or control.name,
-            "tooltip": control.help,
-            "style": _style(),
-            "layout": w.Layout(width="100%", min_width="0"),
-        }
-        if control.style == "log":
-            low, high = math.log10(control.low), math.log10(control.high)
-            low, high = min(low, math.floor(math.log10(value))), max(high, math.ceil(math.log10(value)))
-            slider: w.Widget = w.FloatLogSlider(
-                value=value, base=10, min=low, max=high, step=control.step, readout_format=".1e", **common
-            )
-        elif control.style == "float":
-            slider = w.FloatSlider(
-                value=value,
-                min=min(control.low, value),
-                max=max(control.high, value),
-                step=control.step,
-                readout_format=".2f",
-                **common,
-            )
-        elif control.style == "int":
-            slider = w.IntSlider(
-                value=value,
-                min=int(min(control.low, value)),
-                max=int(max(control.high, value)),
-                step=int(control.step),
-                **common,
-            )
-        elif control.style == "choice":
-            slider = w.Dropdown(
-                options=list(dict.fromkeys([*control.choices, value] if value not in control.choices else control.choices)),
-                value=value,
-                **common,
-            )
-        else:
-            slider = w.Checkbox(value=bool(value), indent=False, **common)
-        slider.add_class(f"mmrec-control-{control.name}")
-        slider.observe(lambda change: studio.set(control.name, change["new"]), names="value")
-        self.controls[control.name] = slider
-        if control.kind != "weight":
-            return slider
-        toggle = w.Checkbox(
-            value=control.name not in studio.off,
-            indent=False,
-            description="",
-            tooltip=f"Use the loss term {control.name}",
-            layout=w.Layout(width="22px", min_width="22px", flex="0 0 auto"),
-        )
-        toggle.add_class("mmrec-toggle")
-        toggle.add_class(f"mmrec-control-{control.name}-on")
-        slider.style.description_width = "66px"  # the box stands in front
-        slider.disabled = not toggle.value
+    def _handle(self, name: str, value: Any, act: Callable[[Any], None] | None = None, choices: Sequence[Any] = ()) -> Handle:
+        handle = Handle(value, choices=choices)
+        if act is not None:
+            handle.observe(lambda change: act(change["new"]), names="value")
+        self.controls[name] = handle
+        return handle
 
-        def switched(change: Mapping[str, Any]) -> None:
-            slider.disabled = not change["new"]
-            studio.switch(control.name, bool(change["new"]))
-
-        toggle.observe(switched, names="value")
-        self.controls[f"{control.name}-on"] = toggle
-        return w.HBox([toggle, slider], layout=w.Layout(width="100%", align_items="center"))
-
-    # -- figures -----------------------------------------------------------------------------------------------------------
-    def _empty_map(self, view: str) -> LiveFigure:
-        many = len(self.studio.views) > 1
-        figure = go.Figure(self._map_traces(view, np.zeros((len(self.studio.rows[side(view)]), 2), np.float32)))
-        figure.update_layout(
-            template=palette.template(),
-            height=self._height + 80 * many,
-            autosize=True,
-            title={"text": view, "font": {"size": 15}},
-            margin={"l": 34, "r": 10, "t": 40, "b": 54},
-            legend={"itemsizing": "constant", "font": {"size": 11.5}}
-            | ({"orientation": "h", "y": -0.2, "x": 0} if many else {}),
-            meta={"alt": ""},
-            uirevision="keep",
-        )
-        if many:
-            figure.update_layout(showlegend=True)
-        hidden = {"showticklabels": False, "ticks": "", "showgrid": False}
-        figure.update_xaxes(title={"text": "first axis (no unit)", "font": {"size": 12}}, range=[-1, 1], **hidden)
-        figure.update_yaxes(
-            title={"text": "second axis (no unit)", "font": {"size": 12}}, range=[-1, 1], scaleanchor="x", **hidden
-        )
-        config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
-        widget = LiveFigure(figure, config, self._catch_up)
-        widget.add_class("mmrec-map")
-        return widget
-
-    def _colouring(self, view: str) -> tuple[str, Any]:
-        options = self._colourings[view]
-        kind, values = options.get(self._colour.value, next(iter(options.values())))
-        return kind, None if values is None else np.asarray(values)[self.studio.rows[side(view)]]
-
-    def _map_traces(self, view: str, xy: np.ndarray) -> list[Any]:
-        kind, values = self._colouring(view)
-        rows = self.studio.rows[side(view)]
-        return figures.map_traces(xy, values, kind, [self._hover[side(view)][r] for r in rows])
-
-    def _recolour(self) -> None:
-        with _drawing:
-            for view, figure in self._maps.items():
-                if not figure.ready:
-                    continue  # it catches up when the page has drawn it
-                last = self.studio.last
-                picture = last.pictures.get(view) if last else None
-                xy = picture.xy if picture else np.zeros((len(self.studio.rows[side(view)]), 2), np.float32)
-                with figure.batch_update():
-                    figure.data = []
-                figure.add_traces(self._map_traces(view, xy))
-
-    def _empty_curves(self) -> LiveFigure:
+    def _make_head(self) -> Form:
         studio = self.studio
-        figure = make_subplots(1, 2, horizontal_spacing=0.13)
-        for n in range(EARLIER):
-            figure.add_scatter(
-                x=[],
-                y=[],
-                mode="lines",
-                line={"color": palette.FAINT, "width": 2, "dash": palette.dash(n)},
-                name="earlier runs",
-                showlegend=n == 0,
-                legendgroup="earlier",
-                row=1,
-                col=1,
-            )
-        figure.add_scatter(
-            x=[],
-            y=[],
-            mode="lines+markers",
-            line={"color": palette.INK, "width": 3},
-            marker={"size": 5},
-            name="this run",
-            row=1,
-            col=1,
+        buttons = {
+            "run": ("Run", "Train with these settings", "mmrec-main", studio.run),
+            "stop": ("Stop", "Pause after this epoch", "", studio.stop),
+            "step": ("Step", "Train one epoch, then pause", "", studio.step),
+            "undo": ("Undo", "Take the last change back", "", self._undo),
+            "pin": ("Pin", "Keep this run as it is now, to compare", "", self._pin),
+        }
+        handles = {}
+        for name, (_, _, _, act) in buttons.items():
+            handles[name] = self.controls[name] = Handle(click=act)
+        row = "".join(button(name, label, tip, kind) for name, (label, tip, kind, _) in buttons.items())
+        title = f"{html.escape(studio.name)} on {html.escape(studio.data.name)}"
+        return Form(
+            f'<div class="mmrec-top"><div class="mmrec-title" role="heading" aria-level="3">What if? <span>{title}</span></div>'
+            f'<div class="mmrec-buttons" role="group" aria-label="training">{row}</div></div>',
+            "mmrec-header",
+            handles=handles,
+            on_error=self._refuse,
         )
-        for n, term in enumerate(studio.default_weights):
-            colour, symbol = palette.style(n)
-            figure.add_scatter(
-                x=[],
-                y=[],
-                mode="lines+markers",
-                name=f"loss {term}",
-                line={"color": colour, "width": 2.5, "dash": palette.dash(n)},
-                marker={"symbol": symbol, "size": 6},
-                row=1,
-                col=2,
-            )
-        figure.update_layout(
-            template=palette.template(),
-            height=290,
-            autosize=True,
-            margin={"l": 56, "r": 12, "t": 14, "b": 40},
-            legend={"orientation": "h", "y": -0.24, "x": 0, "font": {"size": 12}},
-            meta={"alt": ""},
+
+    def _make_form(self) -> Form:
+        studio, prefix = self.studio, self._prefix
+        inside: dict[str, list[str]] = {"weight": [], "option": [], "training": []}
+        before = set(self.controls)
+        for control in studio.controls:
+            value = studio.values.get(control.name, control.default)
+            inside[control.kind].append(control_html(control, value, prefix))
+            choices = choices_of(control, value) if control.style == "choice" else ()
+            handle = self._handle(control.name, value, self._setter(control), choices)
+            if control.kind == "weight":
+                on = self._handle(f"{control.name}-on", control.name not in studio.off, self._switcher(control.name, handle))
+                handle.disabled = not on.value
+        self._handle("seed", int(studio.values["seed"]), lambda value: studio.set("seed", int(value)))
+        inside["training"].append(
+            f'<div class="mmrec-row mmrec-choice"><label for="{prefix}-seed" title="Of initial values, shuffling and negatives">seed'
+            f'</label><input type="number" min="0" max="999999" step="1" id="{prefix}-seed" class="mmrec-control-seed" '
+            'data-name="seed" data-key="seed"></div>'
         )
-        ticks = [m * 10.0**e for e in range(-6, 5) for m in (1, 3)]
-        figure.update_xaxes(title={"text": "epoch", "font": {"size": 13}}, rangemode="tozero")
-        figure.update_yaxes(
-            title={"text": f"{studio.metric}, validation", "font": {"size": 13}}, rangemode="tozero", row=1, col=1
+        self._handle("mode", studio.mode, self._set_mode, ("restart", "continue"))
+        group = f"{prefix}-mode"
+        modes = (
+            '<fieldset class="mmrec-control-mode"><legend>moving a weight</legend><div class="mmrec-modes">'
+            f'<label class="cold"><input type="radio" name="{group}" data-name="mode" data-key="mode-cold" value="restart"><b>restarts</b>'
+            "<small>cold: comparable</small></label>"
+            f'<label class="warm"><input type="radio" name="{group}" data-name="mode" data-key="mode-warm" value="continue">'
+            "<b>continues</b><small>warm: at once</small></label></div>"
+            '<div class="mmrec-quiet">Anything but a weight always restarts.</div></fieldset>'
         )
-        figure.update_yaxes(
-            title={"text": "loss term (log scale)", "font": {"size": 13}},
-            type="log",
-            row=1,
-            col=2,
-            tickvals=ticks,
-            ticktext=[f"{t:g}" for t in ticks],
-        )
-        widget = LiveFigure(figure, {"displaylogo": False, "responsive": True, "displayModeBar": False}, self._catch_up)
-        widget.add_class("mmrec-curves")
-        return widget
+        heads = {"weight": "Loss weights", "option": "Model", "training": "Training"}
+        sections = [section(k, heads[k], "".join(parts)) for k, parts in inside.items() if parts]
+        sections.append(self._data_section())
+        handles = {name: handle for name, handle in self.controls.items() if name not in before}
+        return Form(modes + "".join(sections), "mmrec-form", handles=handles, on_error=self._refuse)
+
+    def _data_section(self) -> str:
+        """Switches on the data: drop a modality, shuffle the features, hide features, take interactions away."""
+        parts = []
+        for control in self.studio.switch_controls:
+            name, value = f"data-{control.name}", getattr(self.studio.switches, control.name)
+            if control.style == "several":  # a tick each: what is ticked stays
+                for choice in control.choices:
+                    self._handle(f"data-{choice}", choice not in value, lambda _, control=control: self._set_several(control))
+                    parts.append(tick(f"data-{choice}", f"use {choice}", f"Untick to leave {choice} out.", self._prefix))
+                continue
+            act = lambda value, name=control.name: self.studio.set_switch(name, value)  # noqa: E731
+            self._handle(name, value, act, choices_of(control, value) if control.style == "choice" else ())
+            parts.append(control_html(replace(control, name=name), value, self._prefix))
+        return section("data", "Data", "".join(parts), opened=bool(self.studio.switches))
+
+    def _set_several(self, control: Control) -> None:
+        self.studio.set_switch(control.name, tuple(c for c in control.choices if not self.controls[f"data-{c}"].value))
+
+    # -- from the reader -----------------------------------------------------------------------------------------------------
+    def _setter(self, control: Control) -> Callable[[Any], None]:
+        def act(value: Any) -> None:
+            if control.style == "log" and not (isinstance(value, (int, float)) and 0 < value < float("inf")):
+                raise InputError(
+                    "not a positive number",
+                    where=control.label or control.name,
+                    found=repr(value),
+                    expected="such as 0.01; untick a loss term to leave it out" if control.kind == "weight" else "such as 0.01",
+                )
+            self.studio.set(control.name, value)
+
+        return act
+
+    def _switcher(self, term: str, handle: Handle) -> Callable[[Any], None]:
+        def act(on: Any) -> None:
+            handle.disabled = not on
+            self.studio.switch(term, bool(on))
+
+        return act
+
+    def _set_mode(self, mode: str) -> None:
+        self.studio.mode = mode
+        self._show_status(self.studio.last)
+
+    def _undo(self) -> None:
+        self.studio.undo()
+        self._pull()
+
+    def _pull(self) -> None:
+        """Move the controls to where the studio stands: after an undo, or when a setting was opened."""
+        studio = self.studio
+        for term in studio.default_weights:
+            if f"{term}-on" in self.controls:
+                self.controls[f"{term}-on"].value = term not in studio.off
+        for name, value in studio.values.items():
+            if name in self.controls:
+                self.controls[name].value = value
+        for control in studio.switch_controls:
+            value = getattr(studio.switches, control.name)
+            if control.style == "several":
+                for choice in control.choices:
+                    self.controls[f"data-{choice}"].value = choice not in value
+            else:
+                self.controls[f"data-{control.name}"].value = value
+        self.controls["mode"].value = studio.mode
+
+    def _pin(self) -> None:
+        self.studio.pin()
+        self._show_pins()
+
+    def _unpin(self, number: int) -> None:
+        self.studio.unpin(number)
+        self._show_pins()
+
+    def _show_pins(self) -> None:
+        with self._lock:
+            self._compare.show(self.studio.pins)
+            last = self.studio.last
+            if last is not None and last.run is not None:
+                self._show_curves(last)
+
+    def _open(self, setting: Any) -> None:
+        self.studio.apply_setting(setting)
+        self._pull()
+
+    def _choose_user(self, user: int) -> None:
+        self.studio.choose_user(user)
+        with self._lock:
+            if self.studio.last is not None:
+                self._show_top(self.studio.last)
+
+    def _on_tab(self, content: Mapping[str, Any]) -> None:
+        if content.get("tab") in TABS:
+            self._tab = content["tab"]
+            with self._lock:
+                if self.studio.last is not None:
+                    self._show_panes(self.studio.last)
+
+    def _on_message(self, _: Any, content: Any, __: Any) -> None:
+        """The page shows the panel: a run without anyone looking would only heat the machine."""
+        if self._autostart and isinstance(content, Mapping) and content.get("ready"):
+            self._autostart = False
+            self.studio.run()
+
+    def _refuse(self, error: Exception) -> None:
+        """A value was refused: say why, where the reader looks."""
+        said = str(error) if isinstance(error, MMRecTeachError) else f"{type(error).__name__}: {error}"
+        self._error.html = f'<div class="mmrec-error" role="alert">{html.escape(said)}</div>'
 
     # -- from the worker ---------------------------------------------------------------------------------------------------
     def _on_update(self, update: Update) -> None:
-        with _drawing:
+        with self._lock:
+            self._note_interval(update)
             self._show_status(update)
+            self._show_buttons(update)
             self._show_error(update)
             if update.fresh:
-                self._show_maps(update)
+                self._shelf.show(update)
             if update.run is not None and (update.fresh or update.kind != "epoch"):
-                self._show_curves(update)
-                self._show_gauges(update)
+                self._gauges.show(update)
+                self._show_panes(update)
             now = time.monotonic()
-            if update.kind != "epoch" or now - self._spoken > QUIET:
+            if update.kind not in ("epoch", "picture") or now - self._spoken > QUIET:
                 self._spoken = now
                 self._sentence.text = self.studio.sentence(update)
+        if update.kind in ("finished", "stopped"):
+            self._leave_still()
+
+    def _note_interval(self, update: Update) -> None:
+        judged = self.studio.evaluation
+        if update.kind == "epoch" and judged is not None and self.studio.metric in judged.per_user:
+            self._curves.note(update.run, update.epoch, judged.per_user[self.studio.metric])
 
     def _show_status(self, update: Update | None) -> None:
+        warm = self.studio.mode == "continue"
+        start = (
+            '<span class="mmrec-start warm" title="A moved weight acts on the model as it is">warm: moved weights continue</span>'
+            if warm
+            else '<span class="mmrec-start cold" title="A moved weight trains a new model">cold: moved weights restart</span>'
+        )
         if update is None:
-            text = "update 0 · not started"
+            state, words, share, parts = "", "not started", 0.0, ["update 0"]
         else:
-            value = "" if update.value is None else f" · {self.studio.metric} {update.value:.3f}"
-            state = {"started": "training", "epoch": "training", "finished": "done", "stopped": "stopped", "failed": "failed"}[
-                update.kind
-            ]
-            text = f"update {update.number}{value} · epoch {update.epoch}/{max(update.until, update.epoch)} · {state}"
-            active = update.kind in ("started", "epoch")
-            if self._stop_button.disabled == active:
-                self._stop_button.disabled = not active
-        self._status.value = f'<div class="mmrec-state">{text}</div>'
+            state = {
+                "started": "training",
+                "epoch": "training",
+                "finished": "done",
+                "stopped": "stopped",
+                "failed": "failed",
+            }.get(update.kind, "training" if self.studio.busy else "done")
+            words, until = ("paused" if state == "stopped" else state), max(update.until, update.epoch)
+            share = 100 * update.epoch / until if until else 0.0
+            parts = [f"update {update.number}"]
+            if update.value is not None:
+                parts.append(f"{html.escape(self.studio.metric)} {update.value:.3f}")
+            parts.append(f"epoch {update.epoch}/{until}")
+        said = " · ".join(parts)
+        self._status.html = (
+            f'<div class="mmrec-state"><span class="mmrec-pill {state}">{words}</span><span>{said}</span>{start}</div>'
+            f'<div class="mmrec-progress" aria-hidden="true"><i style="width:{share:.0f}%"></i></div>'
+        )
+
+    def _show_buttons(self, update: Update | None) -> None:
+        active = self._state == "training"
+        for name, off in {
+            "stop": not active,
+            "step": active,
+            "undo": not self.studio.can_undo,
+            "pin": update is None or update.run is None or not update.epoch,
+        }.items():
+            if self.controls[name].disabled != off:
+                self.controls[name].disabled = off
 
     def _show_error(self, update: Update) -> None:
         text = ""
@@ -520,113 +410,40 @@ class WhatIf:
                 f'<div class="mmrec-error" role="alert">{html.escape(update.error)}'
                 f"<details><summary>Traceback</summary><pre>{html.escape(update.details)}</pre></details></div>"
             )
-        if self._error.value != text:
-            self._error.value = text
-
-    def _show_maps(self, update: Update) -> None:
-        for view, picture in update.pictures.items():
-            figure = self._maps[view]
-            if not figure.ready:
-                continue
-            kind, values = self._colouring(view)
-            parts = figures.groups(values, kind, len(picture.xy))
-            ranges = self._steady_range(view, picture.xy)
-            line = figures.honesty("", picture.kept)
-            with figure.batch_update():
-                for trace, (_, rows) in zip(figure.data, parts):
-                    trace.x, trace.y = picture.xy[rows, 0], picture.xy[rows, 1]
-                figure.layout.xaxis.range, figure.layout.yaxis.range = ranges
-                figure.layout.xaxis.title.text = f"{picture.method} 1 (no unit){'<br>' if len(self._maps) > 1 else ' · '}{line}"
-                figure.layout.yaxis.title.text = f"{picture.method} 2 (no unit)"
-                figure.layout.title.text = f"{view} after {update.epoch} epochs"
-                figure.layout.meta = {
-                    "alt": f"{picture.method} map of {len(picture.xy)} rows of {view} after {update.epoch} epochs; {line}."
-                }
-
-    def _steady_range(self, view: str, xy: np.ndarray) -> tuple[list[float], list[float]]:
-        """The range to show: the last one as long as all points are well inside it, so that axes do not twitch."""
-        wanted = figures.map_range(xy, 0.12)
-        shown = self._ranges.get(view)
-        if shown is not None:
-            inside = all((xy[:, a] >= shown[a][0]).all() and (xy[:, a] <= shown[a][1]).all() for a in (0, 1))
-            if inside and (wanted[0][1] - wanted[0][0]) > 0.7 * (shown[0][1] - shown[0][0]):
-                return shown
-        self._ranges[view] = wanted
-        return wanted
+        if self._error.html != text and (text or update.kind in ("started", "epoch")):
+            self._error.html = text
 
     def _show_curves(self, update: Update) -> None:
-        studio, run = self.studio, update.run
-        earlier = [r for r in studio.runs if r is not run and r.history][-EARLIER:]
-        history = list(run.history)
-        figure = self._curves
-        if not figure.ready:
+        self._curves.show(update.run, self.studio.runs, self.studio.pins)
+
+    def _show_top(self, update: Update) -> None:
+        self._top.show(update.top)
+
+    def _show_panes(self, update: Update) -> None:
+        """Bring the open tab up to date; the others catch up when they are opened."""
+        if self._tab == "curves" and update.run is not None:
+            self._show_curves(update)
+        elif self._tab == "tug":
+            self._tug.show(update.tug)
+        elif self._tab == "top":
+            self._show_top(update)
+        elif self._tab == "share":
+            self._share.show(self._setting_text())
+
+    def _setting_text(self) -> str:
+        try:
+            return self.studio.setting().to_text(self.studio.factory)
+        except MMRecTeachError as error:
+            return str(error)
+
+    def _leave_still(self) -> None:
+        """Put the last state where it stays when the kernel is gone. Best effort: a front end may have left."""
+        if self._twin is None:
             return
-        with figure.batch_update():
-            if self._shown_run != run.number:
-                self._shown_run = run.number
-                for n in range(EARLIER):
-                    trace = figure.data[n]
-                    x, y = earlier[n].curve(studio.metric) if n < len(earlier) else ([], [])
-                    trace.x, trace.y = x, y
-                    trace.hovertemplate = (
-                        f"%{{y:.3f}} after epoch %{{x}}<extra>{html.escape(earlier[n].label)}</extra>"
-                        if n < len(earlier)
-                        else None
-                    )
-            trace = figure.data[EARLIER]
-            trace.x, trace.y = run.curve(studio.metric)
-            for n, term in enumerate(studio.default_weights):
-                pairs = [(r.epoch, r.losses[term]) for r in history if r.losses.get(term, 0) > 0]
-                trace = figure.data[EARLIER + 1 + n]
-                trace.x, trace.y = [e for e, _ in pairs], [v for _, v in pairs]
+        from IPython.display import HTML
 
-    def _show_gauges(self, update: Update) -> None:
-        studio = self.studio
-        chips = []
-        best = update.run.best(studio.metric)
-        if update.value is not None:
-            chips.append(
-                (f"{update.value:.3f}", f"{studio.metric}, valid" + (f" · best {best:.3f}" if best is not None else ""))
-            )
-        one = len(update.pictures) == 1
-        for view, picture in update.pictures.items():
-            chips.append((f"{picture.effective_rank:.1f}", f"effective rank of {picture.dim}" + ("" if one else f" · {view}")))
-        chips += [(f"{v:.2f}", name) for name, v in update.gauges.items()]
-        if one:  # several maps have it written below them
-            chips += [(f"{p.kept:.0%}", f"neighbours kept by {p.method}") for p in update.pictures.values()]
-        inner = "".join(
-            f'<div class="mmrec-gauge"><b>{value}</b><span>{html.escape(label)}</span></div>' for value, label in chips
-        )
-        self._gauges.value = f'<div class="mmrec-gauges">{inner}</div>'
-
-    def _catch_up(self) -> None:
-        """A figure has just been drawn in the page: show it what it missed."""
-        if self._colour.index:
-            self._recolour()
-        last = self.studio.last
-        if last is None:
-            return
-        self._shown_run = None
-        self._show_maps(last)
-        if last.run is not None:
-            self._show_curves(last)
-
-    # -- from the page -----------------------------------------------------------------------------------------------------
-    def _on_message(self, _: Any, content: Any, __: Any) -> None:
-        """The page shows the panel: a run without anyone looking would only heat the machine."""
-        if self._autostart and isinstance(content, Mapping) and content.get("ready"):
-            self._autostart = False
-            self.studio.run()
-
-
-def _style() -> dict[str, str]:
-    return {"description_width": "92px"}
-
-
-def _html(value: str, name: str) -> w.HTML:
-    widget = w.HTML(value)
-    widget.add_class(name)
-    return widget
+        with contextlib.suppress(Exception):
+            self._twin.update(HTML(still(self.studio, self._setting_text())))
 
 
 # -- one live panel a cell ---------------------------------------------------------------------------------------------------
@@ -650,64 +467,8 @@ def _close_predecessors(panel: WhatIf) -> None:
     _panels[cell] = (message, [*panels, panel])
 
 
-# -- for pages without a kernel ------------------------------------------------------------------------------------------------
-def static_figure(studio: Studio) -> go.Figure:
-    """Return metric curves of all runs and the maps of the last state as one plain figure."""
-    last = studio.last
-    pictures = dict(last.pictures) if last is not None else {}
-    n = 1 + len(pictures)
-    figure = make_subplots(
-        1, n, horizontal_spacing=0.08, subplot_titles=["", *(f"{v} ({p.method})" for v, p in pictures.items())]
-    )
-    for number, run in enumerate([r for r in studio.runs if r.history][-EARLIER - 1 :]):
-        current = last is not None and run is last.run
-        x, y = run.curve(studio.metric)
-        figure.add_scatter(
-            x=x,
-            y=y,
-            mode="lines",
-            name=run.label,
-            row=1,
-            col=1,
-            line={
-                "color": palette.INK if current else palette.FAINT,
-                "width": 3 if current else 2,
-                "dash": palette.dash(0 if current else number + 1),
-            },
-        )
-    figure.update_xaxes(title="epoch", row=1, col=1)
-    figure.update_yaxes(title=f"{studio.metric}, validation", rangemode="tozero", row=1, col=1)
-    for column, (view, picture) in enumerate(pictures.items(), start=2):
-        kind, values = next(iter(colourings(studio.data, side(view)).values()))
-        rows = studio.rows[side(view)]
-        texts = hover_texts(studio.data, side(view))
-        for trace in figures.map_traces(
-            picture.xy, None if values is None else np.asarray(values)[rows], kind, [texts[r] for r in rows]
-        ):
-            trace.showlegend = False
-            if getattr(trace.marker, "showscale", None) or trace.marker.colorbar.thickness:
-                trace.marker.showscale = False
-            figure.add_trace(trace, row=1, col=column)
-        ranges = figures.map_range(picture.xy)
-        hidden = {"showticklabels": False, "ticks": "", "showgrid": False}
-        figure.update_xaxes(
-            title=figures._map_axis(picture.method, figures.honesty("", picture.kept)),
-            range=ranges[0],
-            row=1,
-            col=column,
-            **hidden,
-        )
-        figure.update_yaxes(title=f"{picture.method} 2 (no unit)", range=ranges[1], row=1, col=column, **hidden)
-    label = f"{studio.name} on {studio.data.name}"
-    if last is not None and last.value is not None:
-        label += f": {studio.metric} {last.value:.3f} after {last.epoch} epochs"
-    figures._finish(figure, label, studio.sentence(), 460, legend={"orientation": "h", "y": -0.22, "x": 0})
-    figure.update_layout(title={"pad": {"b": 40}}, margin={"t": 104})  # above the maps' own titles
-    return figure
-
-
 def whatif(
-    model: str | type[Recommender] | Callable[..., Recommender] = "lightgcn",
+    model: str | type[Recommender] | Callable[..., Recommender] | None = None,
     data: Dataset | None = None,
     *,
     controls: Sequence[str | Control] | None = None,
@@ -717,20 +478,24 @@ def whatif(
     weights: Mapping[str, float] | None = None,
     mode: Literal["restart", "continue"] = "restart",
     autostart: bool = True,
+    setting: str | Setting | None = None,
     **settings: Any,
 ) -> WhatIf:
     """Return a live panel around any model: loss weights and options on sliders, metric, losses and maps answering.
 
     Args:
-        model: a registered name, a class, or a factory ``(data, *, options, seed)`` with the three methods.
-        data: a data set; None is the bazaar.
+        model: a registered name, a class, or a factory ``(data, *, options, seed)`` with the three methods; None is the
+            setting's, or LightGCN.
+        data: a data set; None is the setting's, or the bazaar.
         controls: what may be changed: loss terms, constructor options, "lr"; None for all. Seed is always there.
-        views: one to three views to draw as maps; None for ``item/final``.
+        views: one to three views to draw as maps; None for ID and content of the items where the model has both (joined in one
+            map if they share a space), else ``item/final``. The reader can change to others.
         epochs: how long a run takes before it pauses.
         options: constructor options that stay as given.
         weights: loss weights to begin with.
         mode: whether a changed weight restarts training or acts on the model as it is.
         autostart: start as soon as a page shows the panel.
+        setting: a run to begin with, as the panel's "Share" tells it.
         settings: ``lr``, ``batch_size``, ``metric``, ``seed``, ``points``, ``umap`` and so on, see
             :class:`~mmrec_teach.views.studio.Studio`; ``height`` of the map in pixels.
 
@@ -738,7 +503,7 @@ def whatif(
         OptionError: an unknown model, control, view or setting.
     """
     return WhatIf(
-        model,
+        "lightgcn" if model is None and setting is None else model,
         data,
         controls=controls,
         views=views,
@@ -747,6 +512,7 @@ def whatif(
         weights=weights,
         mode=mode,
         autostart=autostart,
+        setting=setting,
         **settings,
     )
 

@@ -13,7 +13,7 @@ from mmrec_teach.views.gauges import GAUGES
 from mmrec_teach.views.panel_maps import Map, gradient
 from mmrec_teach.views.panel_parts import Part, box, w
 from mmrec_teach.views.pins import Pin, aligned, difference
-from mmrec_teach.views.updates import Picture
+from mmrec_teach.views.updates import Picture, side
 
 SHOWN_GAUGES = ("effective rank", "alignment", "uniformity", "modality gap", "neighbour overlap")
 
@@ -22,9 +22,8 @@ class Compare:
     """The pane.
 
     Args:
-        views: views that may be compared; the first is shown at first.
-        rows: view -> (n,) which rows its points are.
-        texts: view -> what the pointer shows, one text a row of the whole table.
+        rows: side -> (n,) which rows its points are.
+        texts: side -> what the pointer shows, one text a row of the whole table.
         metric: the followed metric.
         height: of the maps.
         on_unpin: called with a pin's number.
@@ -39,9 +38,8 @@ class Compare:
 
     def __init__(
         self,
-        views: Sequence[str],
         rows: Mapping[str, np.ndarray],
-        texts: Mapping[str, Sequence[str]],
+        texts: Callable[[str], Sequence[str]],
         metric: str,
         height: int,
         on_unpin: Callable[[int], None],
@@ -49,9 +47,10 @@ class Compare:
         on_event: Callable[[str, Mapping[str, Any]], None],
         prefix: str,
     ):
-        self._views, self._rows, self._texts, self._metric, self._height = tuple(views), rows, texts, metric, height
+        self._rows, self._texts, self._metric, self._height = rows, texts, metric, height
         self._on_unpin, self._on_open, self._on_event, self._prefix = on_unpin, on_open, on_event, prefix
-        self.view = self._views[0]
+        self._views: tuple[str, ...] = ()
+        self.view = ""
         self._pins: tuple[Pin, ...] = ()
         self._chosen: dict[str, int | None] = {"a": None, "b": None}
         self._colouring: tuple[str, Any] = ("none", None)
@@ -65,9 +64,9 @@ class Compare:
     def _make_maps(self) -> None:
         """Figures cost the page something: made with the second pin, not before."""
         for name in ("a", "b", "difference"):
-            self.maps[name] = Map(
-                self.view, self._rows[self.view], self._texts[self.view], self._height, lambda e: self._on_event(self.view, e)
-            )
+            which = side(self.view)
+            on_event = lambda event: self._on_event(self.view, event)  # noqa: E731
+            self.maps[name] = Map(self.view, self._rows[which], self._texts(which), self._height, on_event)
             self.maps[name].colour(*self._colouring)
         self._shelf.children = [m.widget for m in self.maps.values()]
 
@@ -94,8 +93,16 @@ class Compare:
             others = [n for n in known if n != a]
             b = max(new - {a}, default=self._chosen["b"] if self._chosen["b"] in others else others[-1] if others else None)
             self._chosen = {"a": a, "b": b}
+        self._find_views()
         self._write()
         self._draw()
+
+    def _find_views(self) -> None:
+        """The views that both A and B were drawn in."""
+        two = self.pair()
+        self._views = () if two is None else tuple(v for v in two[0].pictures if v in two[1].pictures)
+        if self._views and self.view not in self._views:
+            self.view, self.maps = self._views[0], {}
 
     def pair(self) -> tuple[Pin, Pin] | None:
         """Return pins A and B, or None while there are not two."""
@@ -108,6 +115,12 @@ class Compare:
         if two is None:
             self._shelf.children = []
             self._note.html = ""
+            return
+        if not self._views:
+            self._shelf.children = []
+            self._note.html = (
+                '<p role="alert">These two runs were never drawn in the same view: nothing to lay side by side.</p>'
+            )
             return
         if not self.maps:
             self._make_maps()
@@ -127,11 +140,11 @@ class Compare:
             shown.head.html = (
                 f"<b>{name.upper()} · pin {pin.number}</b>{said}<br><span class='mmrec-quiet'>{html.escape(pin.label)}</span>"
             )
-        changed = np.nan_to_num(gap.changed, nan=0.0)
+        changed = gap.changed
         last = self.maps["difference"]
         last.colour("share", changed)
         last.move({self.view: _picture(two[1], self.view, places[1])}, two[1].epoch)
-        mean = float(changed.mean()) if len(changed) else 0.0
+        mean = float(np.nanmean(changed)) if np.isfinite(changed).any() else 0.0
         last.head.html = (
             f'<b>B against A</b> · neighbours changed<br><span class="mmrec-scale">none <i style="background:{gradient()}"></i> all '
             f"{gap.k}</span>"
@@ -200,6 +213,7 @@ class Compare:
                     self._on_open(pin)
         elif content.get("set") in ("a", "b"):
             self._chosen[content["set"]] = int(content["value"])
+            self._find_views()
             self._write()
             self._draw()
         elif content.get("set") == "view" and content.get("value") in self._views:

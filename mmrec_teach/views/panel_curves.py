@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
+from mmrec_teach.evaluation.statistics import bootstrap_interval
 from mmrec_teach.views import figures, palette
 from mmrec_teach.views.panel_parts import LivePlot, box, w
 from mmrec_teach.views.pins import Pin
@@ -15,6 +16,7 @@ from mmrec_teach.views.updates import Run
 
 EARLIER = 3  # earlier runs drawn in grey
 PINNED = 3  # pinned runs drawn in colour
+RESAMPLES = 200  # of the users, for the interval
 
 
 class Curves:
@@ -39,7 +41,7 @@ class Curves:
             [box("column", [plot], "mmrec-curvebox") for plot in (self.metric_plot, self.loss_plot)],
             "mmrec-curves",
         )
-        self._names: list[str] = []
+        self._bands: dict[int, dict[int, tuple[float, float]]] = {}
 
     # -- figures -----------------------------------------------------------------------------------------------------------
     def _layout(self, figure: go.Figure) -> go.Figure:
@@ -107,6 +109,11 @@ class Curves:
         )
         return figure
 
+    def note(self, run: Run, epoch: int, per_user: np.ndarray) -> None:
+        """Keep the interval of an epoch's metric: where the mean would lie, had other users like these been asked."""
+        if len(per_user):
+            self._bands.setdefault(run.number, {})[epoch] = bootstrap_interval(per_user, n_boot=RESAMPLES)
+
     # -- showing -----------------------------------------------------------------------------------------------------------
     def show(self, run: Run, earlier: Sequence[Run], pins: Sequence[Pin] = ()) -> None:
         """Draw a run, the runs before it, and pinned ones."""
@@ -122,10 +129,8 @@ class Curves:
             name = f"pin {pin.number}: {pin.label}" if pin else ""
             changes[EARLIER + n] = _line(x, y) | {"name": figures.wrapped(html.escape(name), 34), "showlegend": pin is not None}
         x, y = run.curve(self._metric)
-        band = run.interval(self._metric) if hasattr(run, "interval") else None
-        edge = (
-            _band(x, *band) if band is not None and len(x) > 1 else {"x": np.zeros(0, np.float32), "y": np.zeros(0, np.float32)}
-        )
+        known = self._bands.get(run.number, {})
+        edge = _band({e: known[e] for e in x if e in known})
         changes[EARLIER + PINNED] = edge | {"showlegend": bool(len(edge["x"]))}
         changes[EARLIER + PINNED + 1] = _line(x, y) | {"name": "this run" + (" (warm)" if run.warm else "")}
         alt = "No epoch has been validated yet."
@@ -149,12 +154,11 @@ def _line(x: Sequence[float], y: Sequence[float]) -> dict[str, object]:
     return {"x": np.asarray(x, np.float32), "y": np.asarray(y, np.float32)}
 
 
-def _band(x: Sequence[float], low: Sequence[float], high: Sequence[float]) -> dict[str, np.ndarray]:
-    """The outline of a band: there along the lower edge, back along the upper."""
-    return {
-        "x": np.concatenate([x, list(x)[::-1]]).astype(np.float32),
-        "y": np.concatenate([low, list(high)[::-1]]).astype(np.float32),
-    }
+def _band(intervals: Mapping[int, tuple[float, float]]) -> dict[str, np.ndarray]:
+    """The outline of a band: there along the lower edge, back along the upper. Empty for fewer than two epochs."""
+    x = list(intervals) if len(intervals) > 1 else []
+    low, high = [intervals[e][0] for e in x], [intervals[e][1] for e in x]
+    return {"x": np.array(x + x[::-1], np.float32), "y": np.array(low + high[::-1], np.float32)}
 
 
 __all__ = ["EARLIER", "Curves"]

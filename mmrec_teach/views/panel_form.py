@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +20,15 @@ class Handle(traitlets.HasTraits):
     Attributes:
         value: what it is set to.
         disabled: whether the page shows it greyed out.
+        choices: what ``value`` may be, where it is picked from a list.
     """
 
     value = traitlets.Any()
     disabled = traitlets.Bool(False)
 
-    def __init__(self, value: Any = None, disabled: bool = False, click: Callable[[], None] | None = None):
-        super().__init__(value=value, disabled=disabled)
-        self._click = click
+    def __init__(self, value: Any = None, *, choices: Sequence[Any] = (), click: Callable[[], None] | None = None):
+        super().__init__(value=value)
+        self.choices, self._click = tuple(choices), click
 
     def click(self) -> None:
         """Press it, if it is a button and not greyed out."""
@@ -72,14 +74,17 @@ class Form(Part):
             if self._other is not None:
                 self._other(content)
             return
+        before = handle.value
         try:
             if "do" in content:
                 handle.click()
             else:
                 handle.value = self._typed(handle, content.get("value"))
-        except Exception as error:  # told in the panel; the page goes back to what stands
+        except Exception as error:  # told in the panel; the page goes back to what stood
             if self._error is None:
                 raise
+            with contextlib.suppress(Exception):
+                handle.value = before
             self._error(error)
             self.values = {}
             self.refresh()
@@ -87,9 +92,8 @@ class Form(Part):
     @staticmethod
     def _typed(handle: Handle, value: Any) -> Any:
         """A value of the page in the type the handle has: every choice arrives as text, every number may be a float."""
-        choices = getattr(handle, "choices", ())
-        if choices:
-            return next((c for c in choices if str(c) == str(value)), handle.value)
+        if handle.choices:
+            return next((c for c in handle.choices if str(c) == str(value)), handle.value)
         if isinstance(handle.value, bool):
             return bool(value)
         if isinstance(handle.value, int):

@@ -75,10 +75,10 @@ class Gauges:
                 sign = "=" if abs(gap) < 5e-4 else "▲" if gap > 0 else "▼"
                 small = f'<small title="{html.escape(since)}">{sign} {"" if sign == "=" else figures.number(abs(gap))}</small>'
             cells.append(
-                f'<div class="mmrec-gauge" title="{html.escape(help_of(name))}"><dt>{html.escape(name)}</dt>'
-                f"<dd><b>{_said(name, value)}</b>{small}</dd>{trail(past)}</div>"
+                f'<div class="mmrec-gauge" title="{html.escape(help_of(name))}"><span>{html.escape(name)}</span>'
+                f"<p><b>{_said(name, value)}</b>{small}</p>{trail(past)}</div>"
             )
-        self.widget.html = f'<dl class="mmrec-gauges">{"".join(cells)}</dl>'
+        self.widget.html = f'<div class="mmrec-gauges">{"".join(cells)}</div>'
 
     def values(self, update: Update) -> dict[str, float]:
         """Return gauge -> value in the order they are shown."""

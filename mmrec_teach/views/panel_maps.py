@@ -85,6 +85,15 @@ class Map:
         self._colouring = (kind, values)
         self.plot.draw(self._figure())
 
+    def recolour(self, kind: str, values: Any) -> None:
+        """Give the points other values of a colouring whose kind stays: a change of two arrays, nothing is drawn anew."""
+        if kind != self._colouring[0] or kind != "share":
+            self.colour(kind, values)
+            return
+        self._colouring = (kind, values)
+        first, marks = (1 if self.pair else 0), _shares(values)
+        self.plot.change({n: {f"marker.{k}": v for k, v in marks.items()} for n in range(first, len(self.plot.traces))})
+
     def move(self, pictures: Mapping[str, Picture], epoch: int) -> None:
         """Draw the next pictures of what this map shows."""
         shown = [pictures[name] for name in self.pair or (self.view,) if name in pictures]
@@ -142,8 +151,8 @@ class Map:
             traces.append(make(**places[0], mode="lines", line=line, hoverinfo="skip", showlegend=False, name="the same item"))
         for half, xy in enumerate(self._halves()):
             if kind == "share":  # 0 to 1, read like popularity: pale is little, dark is much
-                made = figures.map_traces(xy, values, "popularity", self._texts)
-                made[0].marker.update(color=np.asarray(values, np.float32), cmin=0, cmax=1)
+                made = figures.map_traces(xy, np.nan_to_num(values), "popularity", self._texts)
+                made[0].marker.update(**_shares(values), cmin=0, cmax=1)
             else:
                 made = figures.map_traces(xy, values, kind, self._texts)
             for trace, (_, rows) in zip(made, self._parts()):
@@ -174,7 +183,7 @@ class Map:
             showlegend=False,
             selections=[],
             uirevision="keep",
-            meta={"alt": self._alt},
+            meta={"alt": self._alt, "square": True},
             modebar={"orientation": "h", "bgcolor": "rgba(255,255,255,.9)", "color": "#4a5763", "activecolor": palette.BLUE},
         )
         figure.update_xaxes(range=ranges[0], **hidden)
@@ -195,6 +204,12 @@ class Map:
                 return shown
         self._range = wanted
         return wanted
+
+
+def _shares(values: Any) -> dict[str, np.ndarray]:
+    """Colour and opacity of shares from 0 to 1; a row nobody can judge (NaN) is faint."""
+    shares = np.asarray(values, np.float32)
+    return {"color": np.nan_to_num(shares), "opacity": np.where(np.isnan(shares), 0.18, 0.9).astype(np.float32)}
 
 
 def legend(
@@ -219,7 +234,9 @@ def legend(
         return halves
     if kind in ("popularity", "share"):
         top = f"{int(np.max(values, initial=0)):,} interactions" if kind == "popularity" else "all"
-        return f'<span class="mmrec-scale">0 <i style="background:{gradient()}"></i> {top}</span>{halves}'
+        unknown = int(np.isnan(np.asarray(values, np.float64)).sum())
+        note = f' <span class="mmrec-quiet">{unknown:,} without anything to judge by are faint</span>' if unknown else ""
+        return f'<span class="mmrec-scale">0 <i style="background:{gradient()}"></i> {top}{note}</span>{halves}'
     cells = []
     for n, (label, members) in enumerate(figures.groups(values, kind, len(rows))):
         colour, symbol = palette.style(n)

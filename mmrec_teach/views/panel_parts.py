@@ -5,6 +5,7 @@ Importing this module needs the ``lab`` extra (ipywidgets, anywidget).
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,17 @@ def pack(value: Any, buffers: list[bytes]) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+def _decoded(value: Any) -> Any:
+    """Return a figure's JSON with the arrays that plotly wrote as text turned back into arrays."""
+    if isinstance(value, Mapping):
+        if "bdata" in value and "dtype" in value:
+            return np.frombuffer(base64.b64decode(value["bdata"]), np.dtype(value["dtype"]))
+        return {k: _decoded(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_decoded(v) for v in value]
+    return value
+
+
 def _plotly_source() -> bytes:
     import plotly
 
@@ -150,7 +162,7 @@ class LivePlot(anywidget.AnyWidget):
         return self._spec["data"]
 
     def _read(self, figure: go.Figure) -> None:
-        plain = figure.to_plotly_json()
+        plain = _decoded(figure.to_plotly_json())
         self._spec = {"data": list(plain["data"]), "layout": plain["layout"], "config": self._config}
 
     def draw(self, figure: go.Figure) -> None:

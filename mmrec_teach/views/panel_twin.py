@@ -46,9 +46,9 @@ def static_figure(studio: Studio) -> go.Figure:
     figure.update_xaxes(title="epoch", row=1, col=1)
     figure.update_yaxes(title=f"{studio.metric}, validation", rangemode="tozero", row=1, col=1)
     for column, (view, picture) in enumerate(pictures.items(), start=2):
-        rows = studio.rows[side(view)]
+        rows = picture.rows
         kind, values = next(iter(colourings(studio.data, side(view)).values()))
-        texts = hover_texts(studio.data, side(view))
+        texts = hover_texts(studio.data, side(view)) or [f"{side(view)} {n}" for n in range(int(rows.max(initial=-1)) + 1)]
         for trace in figures.map_traces(
             picture.xy, None if values is None else np.asarray(values)[rows], kind, [texts[r] for r in rows]
         ):
@@ -85,7 +85,7 @@ def still(studio: Studio, setting: str = "") -> str:
     tiles = [_curve(*last.run.curve(studio.metric), studio.metric)]
     for view, picture in last.pictures.items():
         kind, values = next(iter(colourings(studio.data, side(view)).values()))
-        rows = studio.rows[side(view)]
+        rows = picture.rows
         tiles.append(_dots(picture.xy, None if values is None else np.asarray(values)[rows], kind, f"{view}, {picture.method}"))
     width = 300 * len(tiles)
     inside = "".join(f'<g transform="translate({300 * n} 0)">{tile}</g>' for n, tile in enumerate(tiles))

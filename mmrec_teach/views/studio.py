@@ -26,6 +26,7 @@ import torch
 from mmrec_teach.data import Dataset, load
 from mmrec_teach.data.switches import Switches
 from mmrec_teach.errors import MMRecTeachError, OptionError
+from mmrec_teach.evaluation import Evaluation
 from mmrec_teach.models import Batch, Recommender, model_class
 from mmrec_teach.training import GradientReport, Trainer, gradient_report
 from mmrec_teach.training.experiments import data_key
@@ -680,15 +681,20 @@ class Studio:
         Args:
             which: "item", "user", or another side, which is drawn plain.
         """
-        session = self._session
+        session, evaluation = self._session, self.evaluation
         data = session.data if session is not None else self.switched
         found = colourings(data, which)
-        evaluation = session.trainer.evaluation if session is not None and session.trainer is not None else None
         if evaluation is not None:
             plain = found.pop("plain")
             found |= error_colourings(evaluation, data, which, self.cutoff)
             found["plain"] = plain
         return found
+
+    @property
+    def evaluation(self) -> Evaluation | None:
+        """The present run's last validation in full, user by user, or None."""
+        session = self._session
+        return session.trainer.evaluation if session is not None and session.trainer is not None else None
 
     @property
     def cutoff(self) -> int:
@@ -752,6 +758,7 @@ class Studio:
             until = self._go_back()
         elif what == "restart" or self._session is None or self._stale:
             until = self._begin()
+            until = None if what == "step" else until
         session = self._session
         if what == "undo" and until is None:
             self._tell("stopped", draw=True)

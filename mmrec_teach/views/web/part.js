@@ -43,8 +43,8 @@ function render({ model, el }) {
           say(element, entry.value);
         } else if (element !== document.activeElement) element.value = entry.value;
       }
-      const row = el.querySelector(`.mmrec-control-${key}`)?.closest(".mmrec-row");
-      if (row && "disabled" in entry) row.classList.toggle("mmrec-off", entry.disabled);
+      const slider = el.querySelector(`input[type=range][data-name="${key}"]`);
+      if (slider && "disabled" in entry) slider.closest(".mmrec-row")?.classList.toggle("mmrec-off", entry.disabled);
     }
   };
   const open = new Map();

@@ -65,7 +65,8 @@ async function render({ model, el }) {
     again = false;
     const mine = sequence;
     try {
-      await Plotly.react(div, spec.data, { ...spec.layout, width, autosize: false }, { ...CONFIG, ...spec.config });
+      const square = spec.layout.meta?.square ? { height: Math.max(220, Math.min(spec.layout.height, width)) } : {};
+      await Plotly.react(div, spec.data, { ...spec.layout, ...square, width, autosize: false }, { ...CONFIG, ...spec.config });
       el.setAttribute("aria-label", spec.layout.meta?.alt ?? "");
       el.setAttribute("role", "img");
       if (!wired) wire();
