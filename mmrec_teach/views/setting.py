@@ -363,7 +363,7 @@ def _say(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         text = repr(value)
-        return text.removesuffix(".0") if math.isfinite(value) else text
+        return text.removesuffix(".0").replace("e+", "e") if math.isfinite(value) else text  # a + is a space in a link
     if isinstance(value, int):
         return str(value)
     if (
