@@ -140,7 +140,7 @@ class WhatIf:
         self._gauges = Gauges(studio.metric)
         self._curves = Curves(studio.metric, tuple(studio.default_weights))
         self._tug = Tug(tuple(studio.default_weights))
-        self._top = TopTen(self._catalogue, self._prefix, self._choose_user)
+        self._top = TopTen(self._catalogue, self._prefix, self._choose_user, studio.compare_with)
         self._compare = Compare(
             studio.rows,
             self._shelf.texts_of,
@@ -307,6 +307,7 @@ class WhatIf:
     def _show_pins(self) -> None:
         with self._lock:
             self._compare.show(self.studio.pins)
+            self._top.offer([pin.number for pin in self.studio.pins])
             last = self.studio.last
             if last is not None and last.run is not None:
                 self._show_curves(last)
@@ -349,7 +350,9 @@ class WhatIf:
             if update.fresh:
                 self._shelf.show(update)
             if update.run is not None and (update.fresh or update.kind != "epoch"):
-                self._gauges.show(update)
+                pin = self.studio.pins[-1] if self.studio.pins else None
+                since = {} if pin is None else {**pin.gauges, **pin.metrics}
+                self._gauges.show(update, since, "" if pin is None else f"against pin {pin.number}")
                 self._show_panes(update)
             now = time.monotonic()
             if update.kind not in ("epoch", "picture") or now - self._spoken > QUIET:
@@ -364,31 +367,26 @@ class WhatIf:
             self._curves.note(update.run, update.epoch, judged.per_user[self.studio.metric])
 
     def _show_status(self, update: Update | None) -> None:
-        warm = self.studio.mode == "continue"
-        start = (
-            '<span class="mmrec-start warm" title="A moved weight acts on the model as it is">warm: moved weights continue</span>'
-            if warm
-            else '<span class="mmrec-start cold" title="A moved weight trains a new model">cold: moved weights restart</span>'
-        )
-        if update is None:
-            state, words, share, parts = "", "not started", 0.0, ["update 0"]
+        known = {"started": "training", "epoch": "training", "finished": "done", "stopped": "stopped", "failed": "failed"}
+        self._state = self._state if update is None else known.get(update.kind, self._state or "done")
+        if update is not None and update.warm:
+            start = ("warm", "warm: weights were moved while it trained", "Its curve is not that of one setting")
+        elif self.studio.mode == "continue":
+            start = ("warm", "warm: a moved weight continues", "A moved weight acts on the model as it is")
         else:
-            state = {
-                "started": "training",
-                "epoch": "training",
-                "finished": "done",
-                "stopped": "stopped",
-                "failed": "failed",
-            }.get(update.kind, "training" if self.studio.busy else "done")
-            words, until = ("paused" if state == "stopped" else state), max(update.until, update.epoch)
+            start = ("cold", "cold: a moved weight restarts", "A moved weight trains a new model")
+        share, parts = 0.0, [f"update {update.number if update else 0}"]
+        if update is not None:
+            until = max(update.until, update.epoch)
             share = 100 * update.epoch / until if until else 0.0
-            parts = [f"update {update.number}"]
             if update.value is not None:
                 parts.append(f"{html.escape(self.studio.metric)} {update.value:.3f}")
             parts.append(f"epoch {update.epoch}/{until}")
-        said = " · ".join(parts)
+        words = {"": "not started", "stopped": "paused"}.get(self._state, self._state)
+        kind, text, tip = start
+        said = f'<span>{" · ".join(parts)}</span><span class="mmrec-start {kind}" title="{tip}">{text}</span>'
         self._status.html = (
-            f'<div class="mmrec-state"><span class="mmrec-pill {state}">{words}</span><span>{said}</span>{start}</div>'
+            f'<div class="mmrec-state"><span class="mmrec-pill {self._state}">{words}</span>{said}</div>'
             f'<div class="mmrec-progress" aria-hidden="true"><i style="width:{share:.0f}%"></i></div>'
         )
 

@@ -67,15 +67,15 @@ class Gauges:
             if update.fresh:
                 past.append(value)
                 del past[:-TRAIL]
-            small = ""
+            small, tip = "", help_of(name)
             if name == self._metric and (best := update.run.best(self._metric)) is not None:
-                small = f"<small>best {best:.3f}</small>"
-            elif reference and name in reference and math.isfinite(reference[name]):
+                tip = f"{self._metric} on the validation split, the mean over users; the best of this run is {best:.3f}."
+            if reference and name in reference and math.isfinite(reference[name]):
                 gap = value - reference[name]
                 sign = "=" if abs(gap) < 5e-4 else "▲" if gap > 0 else "▼"
-                small = f'<small title="{html.escape(since)}">{sign} {"" if sign == "=" else figures.number(abs(gap))}</small>'
+                small = f'<small title="{html.escape(since)}">{sign}{"" if sign == "=" else figures.number(abs(gap))}</small>'
             cells.append(
-                f'<div class="mmrec-gauge" title="{html.escape(help_of(name))}"><span>{html.escape(name)}</span>'
+                f'<div class="mmrec-gauge" title="{html.escape(tip)}"><span>{html.escape(name)}</span>'
                 f"<p><b>{_said(name, value)}</b>{small}</p>{trail(past)}</div>"
             )
         self.widget.html = f'<div class="mmrec-gauges">{"".join(cells)}</div>'

@@ -100,7 +100,7 @@ class Map:
         if len(shown) < len(self.pair or (self.view,)):
             return
         self.xy = np.concatenate([picture.xy for picture in shown])
-        kept = " and ".join(f"{picture.kept:.0%}" for picture in shown)
+        kept = " and ".join(dict.fromkeys(f"{picture.kept:.0%}" for picture in shown))
         line = f"keeps {kept} of each point's 10 nearest neighbours"
         self.head.html = (
             f'<b>{html.escape(self.view)}</b> · {shown[0].method}, axes without unit<br><span class="mmrec-quiet">{line}</span>'

@@ -109,7 +109,8 @@ class Shelf:
             name = " + ".join(views) if joined else view
             on_event = lambda event, which=which: self._on_map(which, event)  # noqa: E731
             pair = (views[0], views[1]) if joined else None
-            made[name] = Map(name, self._studio.rows[which], self.texts_of(which), self._height, on_event, pair)
+            height = self._height + (60 if joined or len(views) == 1 else 0)  # one alone has room
+            made[name] = Map(name, self._studio.rows[which], self.texts_of(which), height, on_event, pair)
         with self._lock:
             self.maps = made
             self._offer()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,36 +65,65 @@ class TopTen:
         catalogue: words and pictures.
         prefix: of element ids.
         choose: called with the user whose list is wanted.
+        against: called with the number of the pin to compare with, or None for the last change.
 
     Attributes:
         widget: the box.
     """
 
-    def __init__(self, catalogue: Catalogue, prefix: str, choose: Callable[[int], None]):
-        self._catalogue, self._choose = catalogue, choose
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        prefix: str,
+        choose: Callable[[int], None],
+        against: Callable[[int | None], None],
+    ):
+        self._catalogue, self._prefix, self._choose, self._against = catalogue, prefix, choose, against
         self._user: int | None = None
         self._random = np.random.default_rng(0)
-        self._bar = Part(
-            f'<div class="mmrec-userbar"><label for="{prefix}-user">user</label><input type="text" id="{prefix}-user" '
-            'class="mmrec-field mmrec-control-user" data-key="user" data-enter="user" autocomplete="off" spellcheck="false">'
+        self._compared: str = "change"
+        self._bar = Part("", "mmrec-userpick", on_event=self._heard)
+        self.offer([])
+        self._list = Part(top_html(None, catalogue), "mmrec-top")
+        self.widget: w.Box = box("column", [self._bar, self._list], "mmrec-topbox")
+
+    def offer(self, pins: Sequence[int]) -> None:
+        """Offer these pins to compare with."""
+        if self._compared not in map(str, pins):
+            self._compared = "change"
+        user = "" if self._user is None else html.escape(str(self._catalogue.data.user_ids[self._user]))
+        bar = (
+            f'<label for="{self._prefix}-user">user</label><input type="text" id="{self._prefix}-user" value="{user}" '
+            'class="mmrec-field mmrec-control-user" data-name="user" data-key="user" data-enter="user" autocomplete="off" '
+            'spellcheck="false">'
             '<button type="button" class="mmrec-button mmrec-small" data-do="user" data-from="user" data-key="show">Show</button>'
             + button("earlier", "← previous", "The user before this one", "mmrec-small")
             + button("later", "next →", "The user after this one", "mmrec-small")
             + button("any", "any user", "Somebody by chance", "mmrec-small")
-            + "</div>",
-            "mmrec-userpick",
-            on_event=self._heard,
         )
-        self._list = Part(top_html(None, catalogue), "mmrec-top")
-        self.widget: w.Box = box("column", [self._bar, self._list], "mmrec-topbox")
+        if pins:
+            options = "".join(
+                f'<option value="{value}"{" selected" if value == self._compared else ""}>{words}</option>'
+                for value, words in [("change", "the last change"), *((str(n), f"pin {n}") for n in pins)]
+            )
+            bar += (
+                f'<label for="{self._prefix}-against">compare with</label><select id="{self._prefix}-against" '
+                f'class="mmrec-control-against" data-name="against" data-key="against">{options}</select>'
+            )
+        self._bar.html = f'<div class="mmrec-userbar">{bar}</div>'
 
     def show(self, top: TopList | None) -> None:
         """Show a list."""
-        self._user = None if top is None else top.user
+        if top is not None and top.user != self._user:
+            self._user = top.user
+            self._bar.values = {"user": {"value": str(self._catalogue.data.user_ids[top.user])}}
         self._list.html = top_html(top, self._catalogue)
 
     def _heard(self, content: Mapping[str, Any]) -> None:
         do, data = content.get("do"), self._catalogue.data
+        if content.get("set") == "against":
+            self._compared = str(content["value"])
+            self._against(int(self._compared) if self._compared.isdecimal() else None)
         here = -1 if self._user is None else self._user
         if do == "user":
             text = str(content.get("value") or "").strip()

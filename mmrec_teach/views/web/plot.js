@@ -68,7 +68,7 @@ async function render({ model, el }) {
       const square = spec.layout.meta?.square ? { height: Math.max(220, Math.min(spec.layout.height, width)) } : {};
       await Plotly.react(div, spec.data, { ...spec.layout, ...square, width, autosize: false }, { ...CONFIG, ...spec.config });
       el.setAttribute("aria-label", spec.layout.meta?.alt ?? "");
-      el.setAttribute("role", "img");
+      el.setAttribute("role", "figure");
       if (!wired) wire();
       circle();
       div.dataset.drawn = String(mine);
