@@ -37,6 +37,9 @@ print(bazaar)
 # ## Commit first
 # Two models of this lesson never see a negative: **BUIR** and **BM3**. LightGCN of lesson 03 draws one for every purchase. Same shop, same
 # graph, same number of epochs.
+#
+# Both compare two vectors that belong together. Three devices come up, in one line each: a **stop-gradient** treats one of the two as a
+# constant; a **predictor** is a linear map that the other one passes first; **dropout** sets random numbers of the constant one to zero.
 
 # %%
 predict(
@@ -85,13 +88,13 @@ for name, (x, y) in places.items():
     idea.add_annotation(x=x, y=y, text=name, showarrow=False, **box)
 idea.update_xaxes(visible=False, range=[-0.3, 2.35]).update_yaxes(visible=False, range=[-0.4, 1.4])
 idea.update_layout(
-    template=palette.template(), showlegend=False, height=330, width=720,
+    template=palette.template(), showlegend=False, height=280, width=720, margin={"b": 10},
     title="Each predicts a view of its partner; the view is held still",
     meta={"alt": "The user's vector passes the predictor and should agree with a view of the item, the item's with one of the user."},
 )
 
 # %% [markdown]
-# *Takeaway: two arrows that learn (solid), two that do not (dotted). What counts as a "view" is where BUIR and BM3 differ.*
+# *Takeaway: the gradient goes back along the solid lines, never along the dotted ones. What counts as a "view" is where BUIR and BM3 differ.*
 #
 # How far is a prediction $a$ from its target $b$? By direction alone, $C$ being the cosine:
 #
@@ -137,9 +140,13 @@ print(f"distance when all five users and all five items are the same vector: {bo
 # the mean cosine (1: all point one way), and recall.*
 #
 # ## BUIR: the target is a slow copy
-# BUIR (Lee et al., 2021) keeps every vector twice. The student $\theta$ learns. The target $\xi$ is never trained; after every step it follows a little:
+# BUIR (Lee et al., 2021) keeps every vector twice. The student $\theta$ learns. The target $\xi$ starts as its copy and is never trained; after
+# every step it follows a little:
 #
 # $$\xi \leftarrow \tau\,\xi + (1-\tau)\,\theta, \qquad \tau = 0.995$$
+#
+# Both pass two layers of LightGCN. That gives $h$ from the student and the view $\hat h$ from the target, with a few other edges left out in each.
+# The loss is twice $D(q(h_u), \hat h_i) + D(q(h_i), \hat h_u)$, and the score uses both directions as well: $q(h_u)\cdot h_i + h_u\cdot q(h_i)$.
 #
 # ## Exercise 2 · the slow copy
 
@@ -170,7 +177,7 @@ check("momentum_update")
 hint("momentum_update")
 
 # %% [markdown]
-# Your update beside the package's, after a step of training (write exercise 2 first). Then: how slow is slow?
+# Your update beside the package's, for a student that has moved (write exercise 2 first). Then: how slow is slow?
 
 # %%
 buir = create("buir", bazaar, dim=32, seed=0)
@@ -185,9 +192,11 @@ for tau in (0.9, 0.99, 0.995):
     print(f"τ = {tau}: half of the old copy is gone after {half:.0f} steps, {half / steps:.1f} epochs")
 
 # %% [markdown]
+# *Takeaway: at BUIR's τ the copy takes nearly half of the training below (30 epochs) to forget half of itself.*
+#
 # ## Does it work at all?
-# Every model gets 30 epochs of Adam 1e-2, batches of 1,024 and vectors of 32 numbers. The weight of the penalty was chosen on the validation split:
-# 1e-3 for LightGCN, 0 for BM3; BUIR goes without. We watch the health of the items' vectors after each epoch.
+# Every model gets 30 epochs of Adam 1e-2, batches of 1,024 and vectors of 32 numbers. LightGCN keeps lesson 03's penalty of 1e-3. BUIR and BM3 go
+# without one; what it does to BM3 is measured near the end. We watch the health of the items' vectors after each epoch.
 
 # %%
 def health(model):
@@ -252,8 +261,8 @@ reveal(
 )
 
 # %% [markdown]
-# *Takeaway: "yes" alone is enough to learn taste. On the bazaar it costs some recall, more for BM3 than for BUIR. Look at `cold items`: both of them
-# leave cold items where LightGCN does, at nothing. For BUIR that was clear. BM3 had their pictures!*
+# *Takeaway: "yes" alone is enough to learn taste. On the bazaar it costs some recall, more for BM3 (whose turn comes below) than for BUIR. Look at
+# `cold items`: both leave them where LightGCN does, at nothing. For BUIR, which uses no content, that was clear. BM3 had their pictures!*
 #
 # ## Take BUIR apart
 # Where did the collapse go? Take away the slow copy (τ = 0: the target is the student of this very step, held still), the predictor, or both. And τ = 1:
@@ -283,7 +292,8 @@ figures.lines(
 # - ***Without the slow copy nothing collapses.*** *Recall loses a little. The predictor, and a target that is held still, are enough.*
 # - ***Without the predictor it collapses, slowly.*** *The slow copy only delays: after 90 epochs the cosine is far higher and recall far lower than after 30.*
 # - ***Without both: one direction***, *and the recall of popularity.*
-# - ***A frozen target teaches nothing***: *every vector is used, the rank is the highest of all, and recall is below popularity. A high rank alone is no merit.*
+# - ***A frozen target teaches next to nothing***: *nearly every direction is used, the rank is the highest of all, and recall is below popularity. A
+#   high rank alone is no merit.*
 #
 # Why the predictor? Without it, each vector is pulled to the mean direction of its partners. Do that again and again, and news from everywhere mixes: it is
 # the over-smoothing of lesson 03, by training. With a predictor, $q$ may learn the way to the partners' mean, and the vectors need not go there
@@ -365,7 +375,11 @@ hint("rec_loss")
 # $$L_{align} = D(q(h_m), \hat h_i), \qquad L_{mask} = D(q(h_m), \hat h_m)$$
 #
 # *align*: the picture predicts its item. *mask*: the picture predicts itself with holes. An item without a picture takes no part: not in the sum, not in
-# the count.
+# the count. The terms of picture and words are added, and with that you have all of BM3's loss:
+#
+# $$L = L_{rec} + 2\,L_{align} + 2\,L_{mask} + \lambda\,L_{reg}$$
+#
+# The 2 are the released code's. $L_{reg}$ is a penalty on lengths; here $\lambda = 0$.
 
 # %% [markdown] tags=["exercise-heading"]
 # ### Exercise · 9 min · 3 points · difficulty 2 of 3
@@ -466,6 +480,9 @@ reveal(
 # stays healthy and here even finds a little more. Why? In $L_{rec}$ the two sides are a user and an item. They are different already; no holes are
 # needed to tell them apart. Only when the predictor is gone do the holes show: with them some directions survive, without them one.*
 #
+# How can several directions be left when the mean cosine is nearly 1? One is strong and the others are weak; the effective rank counts many weak ones, too.
+# So look at both.
+#
 # But why is a collapsed model as good as popularity, and not as bad as chance?
 
 # %%
@@ -491,7 +508,8 @@ figure.update_layout(
 # ranks by that, for everybody alike. Beware: "better than chance" is no sign of health.*
 #
 # ## The same in pictures
-# Directions of the warm items, unit length, on their two widest axes (PCA, not centred), one scale for all.
+# Directions of the warm items, unit length, on their two widest axes (PCA, not centred), one scale for all. A point on the circle lies in these two
+# axes alone; one inside has the rest of its length in the 30 others.
 
 # %%
 category = bazaar.items["category"].to_numpy()[warm]
@@ -506,10 +524,13 @@ for name in pictured:
 
 heads = [f"{n}<br>rank {collapse.loc[n, 'effective rank']:.1f}, cosine {collapse.loc[n, 'mean cosine']:.2f}" for n in pictured]
 trio = make_subplots(1, 3, horizontal_spacing=0.04, subplot_titles=heads)
+around = np.linspace(0, 2 * np.pi, 100)
 for column, name in enumerate(pictured, start=1):
     x = torch.nn.functional.normalize(tables[name], dim=1).double()
     axes = torch.linalg.svd(x, full_matrices=False).Vh[:2]
     flip = (x @ axes.T).mean(0).sign()  # a direction has no sign of its own: turn the crowd to one side
+    circle = {"mode": "lines", "line": {"color": palette.FAINT}, "showlegend": False, "hoverinfo": "skip"}
+    trio.add_scatter(x=np.cos(around), y=np.sin(around), row=1, col=column, **circle)
     for trace in figures.map_traces((x @ axes.T * flip).numpy()[show], category[show], "category", names, size=6):
         trio.add_trace(trace.update(showlegend=column == 1), row=1, col=column)
     frame = {"range": [-1.1, 1.1], "showticklabels": False, "showgrid": False, "zeroline": True, "row": 1, "col": column}
@@ -541,8 +562,8 @@ umap_of("BM3", "UMAP of BM3: items of a kind lie together")
 umap_of("no stop-gradient", "UMAP without stop-gradient: a picture with shape, of vectors that all point one way")
 
 # %% [markdown]
-# *Takeaway: UMAP stretches the little that differs over the whole page. Only the line below the map gives the collapse away: rank and cosine are of
-# the full space.*
+# *Takeaway: UMAP blows up the little that differs until kinds stand apart. Only the line below the map gives the collapse away: rank and cosine are
+# of the full space.*
 #
 # ## What does content do in BM3?
 # First, after training. We take the trained BM3 and give it wrong features, then none.
@@ -621,10 +642,10 @@ whatif(
 
 # %% [markdown]
 # ## Paper and code
-# | the paper writes | public code does | what it changes here |
+# | the paper writes | the released code does | what it changes here |
 # |---|---|---|
 # | $e_m$ are features, $h_m$ their projection | the feature tables are **trained** too | many more parameters: measured below |
-# | $\lambda(\lVert h_u\rVert^2+\lVert h_i\rVert^2)$ | norms of the whole tables, not squared, over the rows ("EmbLoss") | measured below |
+# | $\lambda(\lVert h_u\rVert^2+\lVert h_i\rVert^2)$ | the norm of each whole table, not squared, divided by the number of items ("EmbLoss") | measured below |
 # | losses $-C(\cdot,\cdot)$ | $1 - C(\cdot,\cdot)$ | nothing: a constant has no gradient |
 # | rec, align and mask at equal weight | align and mask at 2 | little: they hardly reach the ids |
 # | project the items of the batch | project all items, every batch | the same numbers, more work |
@@ -649,9 +670,11 @@ for name, (options, weights) in forms.items():
 pd.DataFrame(lines).T.astype({"numbers trained": int}).round(3)
 
 # %% [markdown]
-# *Takeaway: training the feature tables more than doubles what is trained and finds nothing more. EmbLoss at 0.1 does what no regularisation does. A squared λ of 0.01
-# costs recall. The cosine never asks for length, so nothing resists the pull to zero; it pulls most at what is most often in a batch. Length no longer
-# follows the number of buyers (last column), and the score, an inner product, has lost what it knew of popularity.*
+# *Takeaway: training the feature tables more than doubles what is trained and finds nothing more. EmbLoss at 0.1 finds what no penalty finds.*
+#
+# *A squared λ of 0.01 costs recall. The cosine never asks for length, so nothing resists the penalty's pull to zero, and it pulls most at items that
+# are often in a batch: the popular ones. Length no longer follows the number of buyers (last column), and the score, an inner product, has lost
+# what it knew of popularity.*
 #
 # ## Recap
 # - A model can learn from positive pairs alone. The loss is blind to collapse: look at rank, cosine and recall, all three.
@@ -700,6 +723,6 @@ quiz(
 # data = load("path/to/folder")
 # whatif("bm3", data, controls=["rec", "align", "mask", "reg", "dropout", "stop_gradient", "predictor"], views=["item/id", "item/content"])
 # ```
-# In a terminal: `mmrec-teach compare --data path/to/folder --models lightgcn,buir,bm3 --grid reg=0,0.001,0.01 --seeds 3`.
+# In a terminal: `mmrec-teach compare --data path/to/folder --models lightgcn,buir,bm3 --grid bm3.reg=0,0.001,0.01 --seeds 3`.
 #
 # Next, lesson 06: one vector for picture and words together.

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn.functional import cosine_similarity
+from torch.nn.functional import cosine_similarity, normalize
 
 from mmrec_teach.grading.exercise import Case, Exercise, Fresh, expect
 
@@ -64,7 +64,7 @@ def _():
     rng = np.random.default_rng(5)
     target = rng.normal(size=(4, 3))
     target[2] = 0.0
-    yield Case("a target that dropout has emptied", prediction=rng.normal(size=(4, 3)), target=target)
+    yield Case("one target is a row of zeros", prediction=rng.normal(size=(4, 3)), target=target)
     yield Case("as many rows as numbers", prediction=rng.normal(size=(5, 5)), target=rng.normal(size=(5, 5)))
     yield Case("a batch of one", prediction=rng.normal(size=(1, 6)), target=rng.normal(size=(1, 6)))
 
@@ -102,6 +102,27 @@ def _(prediction, target):
 @bootstrap_distance.wrong("every prediction with every target")
 def _(prediction, target):
     return (1 - cosine_similarity(prediction[:, None], target.detach()[None], dim=-1)).mean()
+
+
+@bootstrap_distance.wrong("minus the cosine: the 1 before it is missing")
+def _(prediction, target):
+    return -cosine_similarity(prediction, target.detach()).mean()
+
+
+@bootstrap_distance.wrong("squared distance of unit vectors: that is twice one minus the cosine")
+def _(prediction, target):
+    return (normalize(prediction) - normalize(target.detach())).square().sum(-1).mean()
+
+
+@bootstrap_distance.wrong("a number for each row: the mean is missing")
+def _(prediction, target):
+    return 1 - cosine_similarity(prediction, target.detach())
+
+
+@bootstrap_distance.wrong("divided by a length of zero")
+def _(prediction, target):
+    a, b = prediction, target.detach()
+    return (1 - (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))).mean()
 
 
 @bootstrap_distance.wrong("squared distance, lengths included")
@@ -157,8 +178,9 @@ def _(target, online, tau):
 def _(momentum_update):
     online = _normal(2, 4, 3).requires_grad_(True)
     answer = momentum_update(_normal(3, 4, 3), online, 0.5)
+    expect(isinstance(answer, torch.Tensor), "the answer is no tensor, so there is no new copy")
     expect(
-        isinstance(answer, torch.Tensor) and not answer.requires_grad,
+        not answer.requires_grad,
         "the new copy hangs on the student's gradient: every step would drag the whole past along",
     )
 
@@ -172,6 +194,12 @@ def _(target, online, tau):
 @momentum_update.wrong("the student copied, whatever τ says")
 def _(target, online, tau):
     return online.detach().clone()
+
+
+@momentum_update.wrong("a share τ of the old copy, and the whole student on top")
+def _(target, online, tau):
+    with torch.no_grad():
+        return tau * target + online
 
 
 @momentum_update.wrong("both at weight τ")
@@ -251,6 +279,15 @@ def _(dropout_view):
     expect(not bool(torch.equal(one, other)), "asked twice with one generator, your function leaves out the same entries")
 
 
+@dropout_view.rule("the holes come from the generator")
+def _(dropout_view):
+    one, again, other = (dropout_view(torch.ones(20, 10), 0.5, torch.Generator().manual_seed(seed)) for seed in (5, 5, 6))
+    expect(
+        bool(torch.equal(one, again)) and not bool(torch.equal(one, other)),
+        "your holes do not follow from `generator`: hand it on to the draw, as generator=generator",
+    )
+
+
 @dropout_view.wrong("what is kept is not scaled up")
 def _(h, rate, generator):
     return h * torch.empty(h.shape).bernoulli_(1 - rate, generator=generator)
@@ -259,6 +296,31 @@ def _(h, rate, generator):
 @dropout_view.wrong("kept and dropped exchanged: `rate` is what stays")
 def _(h, rate, generator):
     return h * torch.empty(h.shape).bernoulli_(rate, generator=generator) / (1 - rate)
+
+
+@dropout_view.wrong("`rate` taken for the share that stays, in the scale too")
+def _(h, rate, generator):
+    return h * torch.empty(h.shape).bernoulli_(rate, generator=generator) / rate
+
+
+@dropout_view.wrong("scaled by the share that is left out")
+def _(h, rate, generator):
+    return h * torch.empty(h.shape).bernoulli_(1 - rate, generator=generator) / rate
+
+
+@dropout_view.wrong("the holes drawn and not what stays: as good, but not the draw that is asked for")
+def _(h, rate, generator):
+    return h * (1 - torch.empty(h.shape).bernoulli_(rate, generator=generator)) / (1 - rate)
+
+
+@dropout_view.wrong("holes where torch.rand is below `rate`: as good, but not the draw that is asked for")
+def _(h, rate, generator):
+    return h * (torch.rand(h.shape, generator=generator) >= rate) / (1 - rate)
+
+
+@dropout_view.wrong("torch.bernoulli on a table, or torch.rand below 1 - `rate`: as good, but not the draw that is asked for")
+def _(h, rate, generator):
+    return h * (torch.rand(h.shape, generator=generator) < 1 - rate) / (1 - rate)
 
 
 @dropout_view.wrong("scaled down by the share that is kept")
@@ -361,6 +423,16 @@ def _(h_u, h_i, view_u, view_i, W, b):
 @rec_loss.wrong("the targets pass the predictor too")
 def _(h_u, h_i, view_u, view_i, W, b):
     return _d(h_u @ W.T + b, view_i @ W.T + b) + _d(h_i @ W.T + b, view_u @ W.T + b)
+
+
+@rec_loss.wrong("the predictor on the side of the views: they are to be predicted, not to predict")
+def _(h_u, h_i, view_u, view_i, W, b):
+    return _d(h_u, view_i @ W.T + b) + _d(h_i, view_u @ W.T + b)
+
+
+@rec_loss.wrong("the predictions held in place of the views")
+def _(h_u, h_i, view_u, view_i, W, b):
+    return _d(view_i, h_u @ W.T + b) + _d(view_u, h_i @ W.T + b)
 
 
 @rec_loss.wrong("no predictor at all")
@@ -489,6 +561,24 @@ def _(h_m, view_i, view_m, present, W, b):
 def _(h_m, view_i, view_m, present, W, b):
     q = h_m @ W.T + b
     return torch.stack([_over(1 - cosine_similarity(q, view.detach()), present) for view in (view_m, view_i)])
+
+
+@align_and_mask.wrong("those without a picture set to zero, and still counted")
+def _(h_m, view_i, view_m, present, W, b):
+    q = (h_m @ W.T + b) * present[:, None]
+    return torch.stack([_d(q, view_i), _d(q, view_m)])
+
+
+@align_and_mask.wrong("align the other way round: the item predicts its picture")
+def _(h_m, view_i, view_m, present, W, b):
+    align = _over(1 - cosine_similarity(view_i @ W.T + b, h_m.detach()), present)
+    return torch.stack([align, _over(1 - cosine_similarity(h_m @ W.T + b, view_m.detach()), present)])
+
+
+@align_and_mask.wrong("the prediction held in place of the views")
+def _(h_m, view_i, view_m, present, W, b):
+    q = (h_m @ W.T + b).detach()
+    return torch.stack([_over(1 - cosine_similarity(q, view), present) for view in (view_i, view_m)])
 
 
 @align_and_mask.wrong("mask without the predictor")
