@@ -435,7 +435,7 @@ def _gradient_problem(exercise: Exercise, case: Case, given: dict[str, Any], ans
     if not isinstance(answer, torch.Tensor) or not answer.requires_grad:
         if isinstance(answer, torch.Tensor) and not any(exercise.slope(case, name).any() for name in exercise.gradient):
             return None  # an answer that does not depend on the inputs here (no edges, say) need not be joined to them
-        return RIGHT + "no gradient flows: keep to torch operations (no .item(), .numpy(), .detach() or float())."
+        return RIGHT + "no gradient flows: keep to torch (no .item(), .numpy(), float(), no .detach() of what learns)."
     wanted = [given[name] for name in exercise.gradient]
     try:
         found = torch.autograd.grad(answer.sum(), wanted, allow_unused=True)
