@@ -59,6 +59,7 @@ __all__ = [
 
 ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop asking; it never ends by itself
 FIRST_PICTURE = 0.06  # seconds of training between a moved control and its first picture
+LONG = 0.3  # seconds without a picture after which one is drawn in the middle of an epoch
 QUICK_EPOCHS = 8  # of UMAP, for that picture; the next ones refine it
 LEVELS = 12  # changes that can be undone
 UNDO_BYTES = 256 << 20  # of model and optimiser copies kept for that
@@ -434,7 +435,6 @@ class Studio:
             session = self._session
             if live and self.mode == "continue" and session is not None and not self._stale:
                 self._moved = True
-                self._hurry = time.monotonic()
                 self._until = self._epoch() + self.epochs
                 if not self._training:
                     self._ask("continue", 0.0, cancel=False)
@@ -816,20 +816,25 @@ class Studio:
             if session.stop_at == step:
                 session.stop_at = None
                 raise _Broken
-            with self._condition:
-                if self._closed or (turn != self._turn and self._request in ("restart", "undo")):
-                    raise _Broken
-            if self._moved:
-                self._apply(session)
+            self._break_off(turn)
             if self._visitors:
                 time.sleep(0.001)
             now = time.monotonic()
             if self._hurry is not None and now - self._hurry >= FIRST_PICTURE:
                 self._tell("picture", draw=True, quick=True)
-            elif now - self._drawn_at >= max(2 * self.interval, 0.3):  # epochs are long
+            elif now - self._drawn_at >= max(2 * self.interval, LONG):  # epochs are long
                 self._tell("picture", draw=True)
+            self._break_off(turn)
+            if self._moved:
+                self._apply(session)
         finally:
             self._model_lock.acquire()
+
+    def _break_off(self, turn: int) -> None:
+        """End the epoch here if another model is wanted; a mere stop waits for the epoch's end."""
+        with self._condition:
+            if self._closed or (turn != self._turn and self._request in ("restart", "undo")):
+                raise _Broken
 
     def _apply(self, session: _Session) -> None:
         """Let the weights that were moved act from the next step on, and keep the state before them for undo."""
@@ -851,6 +856,7 @@ class Studio:
         self._refer(session, f"before {words}")
         session.run.label += f"; from epoch {len(session.run.history)} on {words}"
         self._move(session, changed)
+        self._hurry = time.monotonic()
 
     def _move(self, session: _Session, weights: Mapping[str, float]) -> None:
         """Change weights under a session and write it down in its setting."""
