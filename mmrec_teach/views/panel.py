@@ -157,11 +157,11 @@ class WhatIf:
             f'<button type="button" role="tab" class="mmrec-tab-{name}" data-tab="{name}" data-key="tab-{name}">{title}</button>'
             for name, title in TABS.items()
         )
-        bar = Part(f'<div class="mmrec-tabs" role="tablist" aria-label="more views">{tabs}</div>', on_event=self._on_tab)
+        self._tabs = Part(f'<div class="mmrec-tabs" role="tablist" aria-label="more views">{tabs}</div>', on_event=self._on_tab)
         contents = (self._curves, self._tug, self._top, self._compare, self._share)
         panes = [box("column", [part.widget], "mmrec-pane", f"mmrec-pane-{name}") for name, part in zip(TABS, contents)]
         panes[0].add_class("mmrec-shown")
-        stage = box("column", [self._shelf.widget, self._gauges.widget, bar, *panes], "mmrec-stage")
+        stage = box("column", [self._shelf.widget, self._gauges.widget, self._tabs, *panes], "mmrec-stage")
         style = w.HTML(f"<style>{css()}</style>", layout=w.Layout(display="none"))
         body = box("row", [self._form, stage], "mmrec-body")
         self.widget = box("column", [style, self._head, self._status, gone, self._error, body, self._sentence], "mmrec-whatif")
@@ -190,7 +190,7 @@ class WhatIf:
         row = "".join(button(name, label, tip, kind) for name, (label, tip, kind, _) in buttons.items())
         title = f"{html.escape(studio.name)} on {html.escape(studio.data.name)}"
         return Form(
-            f'<div class="mmrec-top"><div class="mmrec-title" role="heading" aria-level="3">What if? <span>{title}</span></div>'
+            f'<div class="mmrec-headline"><div class="mmrec-title" role="heading" aria-level="3">What if? <span>{title}</span></div>'
             f'<div class="mmrec-buttons" role="group" aria-label="training">{row}</div></div>',
             "mmrec-header",
             handles=handles,
@@ -318,9 +318,8 @@ class WhatIf:
 
     def _choose_user(self, user: int) -> None:
         self.studio.choose_user(user)
-        with self._lock:
-            if self.studio.last is not None:
-                self._show_top(self.studio.last)
+        if self._tab != "top":
+            self._tabs.send({"turn": "top"})
 
     def _on_tab(self, content: Mapping[str, Any]) -> None:
         if content.get("tab") in TABS:

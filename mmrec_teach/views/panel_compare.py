@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -138,7 +139,7 @@ class Compare:
             value = pin.metrics.get(self._metric)
             said = f" · {self._metric} {value:.3f}" if value is not None else ""
             shown.head.html = (
-                f"<b>{name.upper()} · pin {pin.number}</b>{said}<br><span class='mmrec-quiet'>{html.escape(pin.label)}</span>"
+                f'<b>{name.upper()} · pin {pin.number}</b>{said}<br><span class="mmrec-quiet">{_short(pin.label)}</span>'
             )
         changed = gap.changed
         last = self.maps["difference"]
@@ -197,7 +198,7 @@ class Compare:
         numbers = "".join(f"<td>{c}</td>" for c in cells)
         warm = ' <span class="mmrec-start warm">warm</span>' if pin.warm else ""
         return (
-            f'<tr>{picks}<td class="mmrec-left"><b>{pin.number}</b> {html.escape(pin.label)}{warm}</td>{numbers}'
+            f'<tr>{picks}<td class="mmrec-left"><b>{pin.number}</b> {_short(pin.label)}{warm}</td>{numbers}'
             f'<td><button type="button" class="mmrec-button mmrec-small" data-do="open" data-key="open-{pin.number}" '
             f'data-value="{pin.number}" title="Set all controls as they were and train it again">Open</button> '
             f'<button type="button" class="mmrec-button mmrec-small" data-do="unpin" data-key="unpin-{pin.number}" '
@@ -220,6 +221,11 @@ class Compare:
             self.view = content["value"]
             self.maps = {}
             self._draw()
+
+
+def _short(label: str) -> str:
+    """A pin's label in one or two lines, all of it under the pointer."""
+    return f'<span title="{html.escape(label)}">{html.escape(textwrap.shorten(label, 56, placeholder=" …"))}</span>'
 
 
 def _picture(pin: Pin, view: str, xy: np.ndarray) -> Picture:

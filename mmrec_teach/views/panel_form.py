@@ -170,7 +170,7 @@ def slider(
         switch: name of the check box in front, if there is one.
     """
     key, at = f"{prefix}-{name}", (math.log10(default) if log and default > 0 else default)
-    share = 100 * min(max((at - low) / max(high - low, 1e-12), 0), 1)
+    share = min(max((at - low) / max(high - low, 1e-12), 0), 1)
     front = ""
     if switch is not None:
         front = (
@@ -184,7 +184,7 @@ def slider(
         f'aria-label="{text}, exact value" autocomplete="off" spellcheck="false">'
         f'<input type="range" id="{key}" class="mmrec-control-{name}" data-name="{name}" data-key="{name}" '
         f'data-scale="{"log" if log else "plain"}" min="{low:.6g}" max="{high:.6g}" step="{step:.6g}" '
-        f'style="--default:{share:.2f}%" title="{html.escape(tip)}"></div>'
+        f'style="--default:{share:.4f}" title="{html.escape(tip)}"></div>'
     )
 
 

@@ -72,7 +72,7 @@ class Map:
         self._colouring: tuple[str, Any] = ("none", None)
         self._chosen: np.ndarray | None = None
         self._range: tuple[list[float], list[float]] | None = None
-        self._alt = ""
+        self._alt, self._choices = "", 0
         self.head = Part(f"<b>{html.escape(view)}</b>", "mmrec-maphead")
         self.plot = LivePlot(
             self._figure(), view, "mmrec-map", config={"scrollZoom": False, "displayModeBar": "hover"}, on_event=on_event
@@ -113,7 +113,8 @@ class Map:
         """Let all points but those of ``rows`` fade; None shows all."""
         self._chosen = None if rows is None else np.asarray(list(rows), dtype=np.int64)
         changes = {n: {"selectedpoints": self._selected(t)} for n, t in enumerate(self.plot.traces) if "customdata" in t}
-        self.plot.change(changes, {"selections": []} if rows is None else {})
+        self._choices += 1  # another number: plotly forgets the loop drawn by hand and the points it chose
+        self.plot.change(changes, {"selectionrevision": self._choices})
 
     # -- how ---------------------------------------------------------------------------------------------------------------
     def _halves(self) -> list[np.ndarray]:
@@ -181,8 +182,8 @@ class Map:
             dragmode="lasso",
             hovermode="closest",
             showlegend=False,
-            selections=[],
             uirevision="keep",
+            selectionrevision=self._choices,
             meta={"alt": self._alt, "square": True},
             modebar={"orientation": "h", "bgcolor": "rgba(255,255,255,.9)", "color": "#4a5763", "activecolor": palette.BLUE},
         )

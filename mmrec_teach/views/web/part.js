@@ -24,18 +24,23 @@ function render({ model, el }) {
     if (input.type !== "range") return;
     input.setAttribute("aria-valuetext", number(value));
     const share = (input.value - input.min) / (input.max - input.min);
-    input.style.setProperty("--share", `${100 * share}%`);
+    input.style.setProperty("--share", share.toFixed(4));
     const text = el.querySelector(`[data-of="${CSS.escape(input.dataset.name)}"]`);
     if (text && document.activeElement !== text) text.value = number(value);
   };
-  let held = null; // the slider under the reader's finger: Python's echo must not pull it back
+  // What a reader has just moved: Python's echo of an earlier value must not pull it back; a moment later both agree.
+  const moved = new Map();
+  const REST = 700;
+  let later = null;
   const fill = () => {
     for (const [name, entry] of Object.entries(model.get("values"))) {
       const key = CSS.escape(name);
+      const held = performance.now() - (moved.get(name) ?? -REST) < REST;
+      if (held) { clearTimeout(later); later = setTimeout(fill, REST + 50); }
       for (const element of el.querySelectorAll(`[data-name="${key}"], [data-do="${key}"]`)) {
         if ("disabled" in entry) element.disabled = entry.disabled;
         if ("pressed" in entry) element.setAttribute("aria-pressed", String(entry.pressed));
-        if (!("value" in entry) || element === held || !element.matches("[data-name]")) continue;
+        if (!("value" in entry) || held || !element.matches("[data-name]")) continue;
         if (element.type === "checkbox") element.checked = entry.value;
         else if (element.type === "radio") element.checked = element.value === String(entry.value);
         else if (element.type === "range") {
@@ -84,23 +89,26 @@ function render({ model, el }) {
     if (tell) send({ tab: name });
   };
 
-  let pending = null; // at most one message a frame while a slider is dragged
+  const pending = new Map(); // at most one message a frame while a slider is dragged
   const set = (input) => {
     const value = read(input);
     if (value === null) return;
     say(input, value);
-    const first = pending === null;
-    pending = { set: input.dataset.name, value };
-    if (first) requestAnimationFrame(() => { send(pending); pending = null; });
+    moved.set(input.dataset.name, performance.now());
+    pending.set(input.dataset.name, value);
+    if (pending.size > 1) return;
+    requestAnimationFrame(() => {
+      for (const [name, last] of pending) send({ set: name, value: last });
+      pending.clear();
+    });
   };
   el.addEventListener("input", (event) => {
     const input = event.target;
-    if (input.dataset.name && input.type === "range") { held = input; set(input); }
+    if (input.dataset.name && input.type === "range") set(input);
     if (input.dataset.find !== undefined) send({ do: input.dataset.find, value: input.value, typing: true });
   });
   el.addEventListener("change", (event) => {
     const input = event.target;
-    held = null;
     if (input.dataset.of !== undefined) {
       const value = Number(input.value.replace(",", "."));
       if (input.value.trim() === "" || !Number.isFinite(value)) { fill(); return; }
@@ -139,10 +147,12 @@ function render({ model, el }) {
     const field = target.dataset.from && el.querySelector(`[data-key="${target.dataset.from}"]`);
     send({ do: target.dataset.do, value: field ? field.value : target.dataset.value ?? null });
   });
+  const onMessage = (message) => { if (message.turn) turn(message.turn); };
+  model.on("msg:custom", onMessage);
   model.on("change:html", show);
   model.on("change:values", fill);
   show();
   send({ ready: true });
-  return () => { model.off("change:html", show); model.off("change:values", fill); };
+  return () => { clearTimeout(later); model.off("msg:custom", onMessage); model.off("change:html", show); model.off("change:values", fill); };
 }
 export default { render };
