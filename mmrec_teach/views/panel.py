@@ -149,6 +149,7 @@ class WhatIf:
             on_unpin=self._unpin,
             on_open=lambda pin: self._open(pin.setting),
             on_event=self._shelf.on_map,
+            colouring=self._shelf.colouring,
             prefix=self._prefix,
         )
         self._shelf.follow(self._compare)

@@ -30,6 +30,7 @@ class Compare:
         on_unpin: called with a pin's number.
         on_open: called with a pin whose setting is wanted back.
         on_event: of the maps, called with the view and the message.
+        colouring: how the rows of a side are coloured now.
         prefix: of element ids.
 
     Attributes:
@@ -46,6 +47,7 @@ class Compare:
         on_unpin: Callable[[int], None],
         on_open: Callable[[Pin], None],
         on_event: Callable[[str, Mapping[str, Any]], None],
+        colouring: Callable[[str], tuple[str, Any]],
         prefix: str,
     ):
         self._rows, self._texts, self._metric, self._height = rows, texts, metric, height
@@ -54,7 +56,7 @@ class Compare:
         self.view = ""
         self._pins: tuple[Pin, ...] = ()
         self._chosen: dict[str, int | None] = {"a": None, "b": None}
-        self._colouring: tuple[str, Any] = ("none", None)
+        self._colouring = colouring
         self._table = Part("", "mmrec-pins", on_event=self._heard)
         self._note = Part("", "mmrec-comparenote")
         self.maps: dict[str, Map] = {}
@@ -68,16 +70,16 @@ class Compare:
             which = side(self.view)
             on_event = lambda event: self._on_event(self.view, event)  # noqa: E731
             self.maps[name] = Map(self.view, self._rows[which], self._texts(which), self._height, on_event)
-            self.maps[name].colour(*self._colouring)
+            if name != "difference":
+                self.maps[name].colour(*self._colouring(which))
         self._shelf.children = [m.widget for m in self.maps.values()]
 
     # -- what it shows -----------------------------------------------------------------------------------------------------
-    def colour(self, kind: str, values: Any) -> None:
-        """Colour maps A and B."""
-        self._colouring = (kind, values)
+    def recolour(self) -> None:
+        """Colour maps A and B as the others are."""
         for name in ("a", "b"):
             if name in self.maps:
-                self.maps[name].colour(kind, values)
+                self.maps[name].colour(*self._colouring(side(self.view)))
 
     def choose(self, rows: Sequence[int] | None) -> None:
         """Let all but these fade."""

@@ -98,7 +98,7 @@ class Curves:
                 line={"color": colour, "width": 2.2, "dash": palette.dash(n)},
                 marker={"symbol": symbol, "size": 5, "color": colour},
             )
-        ticks = [m * 10.0**e for e in range(-6, 5) for m in (1, 3)]
+        ticks = [m * 10.0**e for e in range(-6, 5) for m in (1, 2, 5)]
         figure.update_layout(showlegend=True)
         self._layout(figure)
         figure.update_yaxes(

@@ -73,7 +73,7 @@ class Gauges:
             if reference and name in reference and math.isfinite(reference[name]):
                 gap = value - reference[name]
                 sign = "=" if abs(gap) < 5e-4 else "▲" if gap > 0 else "▼"
-                small = f'<small title="{html.escape(since)}">{sign}{"" if sign == "=" else figures.number(abs(gap))}</small>'
+                small = f'<small title="{html.escape(since)}">{sign}{"" if sign == "=" else f"{abs(gap):.2g}"}</small>'
             cells.append(
                 f'<div class="mmrec-gauge" title="{html.escape(tip)}"><span>{html.escape(name)}</span>'
                 f"<p><b>{_said(name, value)}</b>{small}</p>{trail(past)}</div>"

@@ -160,8 +160,8 @@ class Shelf:
         with self._lock:
             for which, shown in zip(self._sides(), self.maps.values()):
                 shown.colour(*self.colouring(which))
-            if self._others is not None and self._others.view:
-                self._others.colour(*self.colouring(side(self._others.view)))
+            if self._others is not None:
+                self._others.recolour()
         self._show_legend()
 
     def _sides(self) -> list[str]:

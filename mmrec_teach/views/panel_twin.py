@@ -97,6 +97,8 @@ def still(studio: Studio, setting: str = "") -> str:
     sentence = html.escape(studio.sentence())
     made = f"<br><code>{html.escape(setting)}</code>" if setting else ""
     return (
+        # JupyterLab says "model not found" in place of the panel: the picture says it better
+        "<style>.jp-OutputArea:has(.mmrec-twin) .jupyter-widgets:not(:has(*)) { display: none; }</style>"
         f'<figure class="mmrec-twin"><img src="{address}" alt="{sentence}" width="{width}">'
         f"<figcaption>{sentence} <i>A still picture: run the cell to bring the panel to life.</i>{made}</figcaption></figure>"
     )

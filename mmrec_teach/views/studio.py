@@ -1148,7 +1148,7 @@ class Studio:
             return f"The run stopped: {update.error}"
         text = f"{self.name} on {self.data.name} after {update.epoch} epoch{'s' if update.epoch != 1 else ''}"
         if update.warm:
-            text += ", with weights moved on the way,"
+            text += ", with weights moved on the way"
         earlier = [r for r in self.runs if r is not update.run and r.history]
         if update.value is not None:
             text += f": {self.metric} on validation is {update.value:.3f}"

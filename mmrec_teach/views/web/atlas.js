@@ -298,7 +298,10 @@
   function describe(row) {
     const view = viewOf(state.view), about = told.sides[view.side], how = colouring();
     const lines = [];
-    for (const c of about.colourings) if (c.kind === "category" && c.name !== "plain") lines.push(`${c.name.split(" (")[0]}: ${c.groups[c.values[row]]}`);
+    for (const c of about.colourings) {
+      if (c.name === "cold") { if (c.groups[c.values[row]] === "cold") lines.push("cold: never seen in training"); }
+      else if (c.kind === "category" && c.name !== "plain") lines.push(`${c.name.split(" (")[0]}: ${c.groups[c.values[row]]}`);
+    }
     if (about.counts) lines.push(count(about.counts[row], "training interaction"));
     return { title: about.titles[row], lines, how };
   }
@@ -548,7 +551,7 @@
     frontSays.textContent = judged
       ? `Diamonds are on the Pareto front: no other trained setting is at least as good in both. ${best.length} of ${dots.length}: ${best.map(dot => inWords(dot.at)).join("; ")}.`
       : `No front is drawn: ${[mx, my].filter(m => !m.better).map(m => m.label).join(" and ") || "the two axes are the same; choose two"}${mx.better && my.better ? "" : " has no better direction by itself"}. Points are labelled by ${varied}.`;
-    if (inOrder.length < dots.length) frontSays.textContent += ` ${count(dots.length - inOrder.length, "setting")} lie outside this part.`;
+    if (inOrder.length < dots.length) frontSays.textContent += ` Outside this part: ${count(dots.length - inOrder.length, "setting")}.`;
     if (focus) front.querySelector("[tabindex='0']")?.focus();
   }
 
