@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -141,15 +142,16 @@ def _start(file: Path, threads: int) -> _Worker:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Let a child inherit that Ctrl-C is ignored: it must not die of it while it still imports."""
-    if threading.current_thread() is not threading.main_thread():
+    """Let a child inherit that Ctrl-C waits: it must not die of it while it still imports. Here it comes when the block ends."""
+    if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    resource_tracker.ensure_running()  # starting it would let Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
