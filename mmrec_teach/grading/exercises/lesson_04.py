@@ -80,6 +80,22 @@ def _(nearest_items):
     )
 
 
+@nearest_items.rule("items with the same features: each is still first of its own, or still left out")
+def _(nearest_items):
+    features = torch.randn(7, 4, generator=torch.Generator().manual_seed(2))
+    features = torch.cat([features, features[:3], features[:3]])
+    everyone = torch.arange(len(features))[:, None]
+    out = nearest_items(features, 3, False, 4)
+    expect(
+        not bool((out == everyone).any()),
+        "three items have the same features, and one of them is its own neighbour: its cosine to itself is not the only 1",
+    )
+    first = nearest_items(features, 3, True, 4)[:, :1]
+    expect(
+        bool((first == everyone).all()), "three items have the same features, and one of them is not its own first neighbour"
+    )
+
+
 def _blocked(features, k, include_self, block, *, own: str = "id", last: bool = True, unit: bool = True):
     """The right way, with one thing at a time that can be wrong."""
     scaled = features / features.norm(dim=1, keepdim=True).clamp_min(1e-12) if unit else features
@@ -103,6 +119,22 @@ def _(features, k, include_self, block):
 @nearest_items.wrong("the item's own column taken by its place in the block and not by its id")
 def _(features, k, include_self, block):
     return _blocked(features, k, include_self, block, own="place")
+
+
+@nearest_items.wrong("the diagonal of the block kept out, which is the items' own only in the first block")
+def _(features, k, include_self, block):
+    return _blocked(features, k, include_self, block, own="never touched" if include_self else "place")
+
+
+@nearest_items.wrong("the first of k + 1 dropped as if it were always the item itself")
+def _(features, k, include_self, block):
+    found = _blocked(features, k + 1, True, block, own="never touched")
+    return found[:, :k] if include_self else found[:, 1:]
+
+
+@nearest_items.wrong("k neighbours besides the item itself")
+def _(features, k, include_self, block):
+    return _blocked(features, k + include_self, include_self, block)
 
 
 @nearest_items.wrong("the item always among its own neighbours")
@@ -250,6 +282,12 @@ def _(neighbours, cosine):
     return scale[:, None] * cosine * scale[neighbours]
 
 
+@edge_values.wrong("negative similarities kept, and the root taken of sums below 0")
+def _(neighbours, cosine):
+    root = cosine.sum(1).sqrt()
+    return cosine / (root[:, None] * root[neighbours])
+
+
 @edge_values.wrong("negative similarities made positive")
 def _(neighbours, cosine):
     return _right_values(neighbours, cosine.abs())
@@ -382,6 +420,20 @@ def _(fuse):
     expect(answer.shape == right.shape and bool(torch.allclose(answer, right)), "100,000 items have other vectors")
 
 
+@fuse.rule("an item without anything leaves the gradient of the weights finite")
+def _(fuse):
+    weights = torch.tensor([0.5, 2.0], requires_grad=True)
+    answer = fuse(torch.ones(2, 2, 3), weights, torch.tensor([[True, True], [False, False]]))
+    if not answer.requires_grad:
+        return  # that no gradient flows is said elsewhere
+    (slope,) = torch.autograd.grad(answer.sum(), [weights], allow_unused=True)
+    expect(
+        slope is None or bool(slope.isfinite().all()),
+        "0 / 0 was mended after the division (nan_to_num, torch.where): the value is right, its gradient is NaN. "
+        "Mend the sum before you divide",
+    )
+
+
 def _right_fusion(tables: torch.Tensor, weights: torch.Tensor, has: torch.Tensor) -> torch.Tensor:
     kept = weights * has
     total = kept.sum(1, keepdim=True)
@@ -426,6 +478,12 @@ def _(tables, weights, has):
 def _(tables, weights, has):
     kept = weights * has
     return ((kept / kept.sum(1, keepdim=True)).T[:, :, None] * tables).sum(0)
+
+
+@fuse.wrong("0 / 0 mended after the division, which leaves a gradient of NaN")
+def _(tables, weights, has):
+    kept = weights * has
+    return ((kept / kept.sum(1, keepdim=True)).nan_to_num().T[:, :, None] * tables).sum(0)
 
 
 @fuse.wrong("the heaviest modality an item has speaks alone")
