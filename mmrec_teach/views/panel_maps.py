@@ -70,6 +70,7 @@ class Map:
         self._texts = [texts[r] for r in self.rows]
         self.xy: np.ndarray | None = None
         self._colouring: tuple[str, Any] = ("none", None)
+        self._parts = figures.groups(None, "none", len(self.rows))
         self._chosen: np.ndarray | None = None
         self._range: tuple[list[float], list[float]] | None = None
         self._alt, self._choices = "", 0
@@ -83,6 +84,7 @@ class Map:
     def colour(self, kind: str, values: Any) -> None:
         """Colour by ``values`` (one a point of one half)."""
         self._colouring = (kind, values)
+        self._parts = figures.groups(values, "popularity" if kind == "share" else kind, len(self.rows))
         self.plot.draw(self._figure())
 
     def recolour(self, kind: str, values: Any) -> None:
@@ -122,10 +124,6 @@ class Map:
         xy = np.zeros((n * (2 if self.pair else 1), 2), np.float32) if self.xy is None else np.asarray(self.xy, np.float32)
         return [xy[:n], xy[n:]] if self.pair else [xy]
 
-    def _parts(self) -> list[tuple[str, np.ndarray]]:
-        kind, values = self._colouring
-        return figures.groups(values, "popularity" if kind == "share" else kind, len(self.rows))
-
     def _places(self) -> dict[int, dict[str, np.ndarray]]:
         """Trace number -> its coordinates."""
         found: dict[int, dict[str, np.ndarray]] = {}
@@ -136,7 +134,7 @@ class Map:
             found[0] = {"x": np.stack([a[:, 0], b[:, 0], gap], 1).ravel(), "y": np.stack([a[:, 1], b[:, 1], gap], 1).ravel()}
             number = 1
         for xy in halves:
-            for _, rows in self._parts():
+            for _, rows in self._parts:
                 found[number] = {"x": np.ascontiguousarray(xy[rows, 0]), "y": np.ascontiguousarray(xy[rows, 1])}
                 number += 1
         return found
@@ -156,7 +154,7 @@ class Map:
                 made[0].marker.update(**_shares(values), cmin=0, cmax=1)
             else:
                 made = figures.map_traces(xy, values, kind, self._texts)
-            for trace, (_, rows) in zip(made, self._parts()):
+            for trace, (_, rows) in zip(made, self._parts):
                 trace.customdata = self.rows[rows].astype(np.int32)
                 trace.showlegend = False
                 if trace.marker.colorbar.thickness:

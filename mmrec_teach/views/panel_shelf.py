@@ -55,6 +55,7 @@ class Shelf:
         self._studio, self._prefix, self._height = studio, prefix, height
         self._on_user, self._lock = on_user, lock
         self.texts: dict[str, Sequence[str]] = {}
+        self._known: dict[str, dict[str, tuple[str, Any]]] = {}
         self.chosen: tuple[str, list[int]] | None = None
         self._pressed: str | None = None
         self._others: Compare | None = None
@@ -122,7 +123,7 @@ class Shelf:
     def _offer(self) -> None:
         """Offer the colourings there are for the sides shown; errors are known after the first validation only."""
         handle = self.handles["colour"]
-        labels = tuple(dict.fromkeys(label for which in self._sides() for label in self._studio.colourings(which)))
+        labels = tuple(dict.fromkeys(label for which in self._sides() for label in self._colourings(which)))
         if labels == handle.choices:
             return
         handle.choices = labels
@@ -138,8 +139,13 @@ class Shelf:
     def show(self, update: Update) -> None:
         """Draw an update's pictures."""
         with self._lock:
-            self._offer()
-            if self.colouring(self._sides()[0])[0] == "share":  # how the model errs changes with every epoch
+            first = self._sides()[0]
+            judged = any(kind == "share" for kind, _ in self._colourings(first).values())
+            erring = self.colouring(first)[0] == "share"
+            if update.kind == "started" or erring or (not judged and self._studio.evaluation is not None):
+                self._known.clear()
+                self._offer()
+            if erring:  # how the model errs changes with every epoch
                 for which, shown in zip(self._sides(), self.maps.values()):
                     shown.recolour(*self.colouring(which))
             self._move(update)
@@ -151,9 +157,15 @@ class Shelf:
     # -- colours -------------------------------------------------------------------------------------------------------------
     def colouring(self, which: str) -> tuple[str, Any]:
         """Return (kind, one value a drawn row) of a side, as chosen now."""
-        options = self._studio.colourings(which)
+        options = self._colourings(which)
         kind, values = options.get(self.handles["colour"].value, next(iter(options.values())))
         return kind, None if values is None else np.asarray(values)[self._studio.rows[which]]
+
+    def _colourings(self, which: str) -> dict[str, tuple[str, Any]]:
+        """All colourings of a side, kept: sorting labels by name for every picture would cost more than drawing it."""
+        if which not in self._known:
+            self._known[which] = self._studio.colourings(which)
+        return self._known[which]
 
     def recolour(self) -> None:
         """Colour all maps as chosen."""
