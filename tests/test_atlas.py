@@ -78,6 +78,7 @@ def test_every_number_and_picture_is_that_of_its_run(file, swept):
             picture = run["pictures"][view]
             xy = decoded(picture["xy"], "<i2", 2)
             assert len(xy) == len(rows)
+            assert (picture["dim"], picture["of"]) == (table.shape[1], len(rows))
             assert picture["kept"] == pytest.approx(kept_neighbours(table, xy.astype(np.float32)), abs=0.01)
             np.testing.assert_array_equal(decoded(picture["near"], "<u2", told["links"]), nearest(table, told["links"])[0])
     about = told["sides"]["item"]
@@ -301,6 +302,13 @@ def test_by_keyboard_alone(page_of, file):
     assert coverage[gone_to] == max(coverage.values())
     words = ", ".join(f"{c['name']} = {c['labels'][n]}" for c, n in zip(told["controls"], gone_to))
     assert page.locator("#map-name").inner_text() == f"item/final: {words}"
+    # one by name
+    page.get_by_label("find one of the items").fill(told["sides"]["item"]["titles"][7].upper())
+    page.keyboard.press("Enter")
+    assert page.locator(".card b").inner_text() == told["sides"]["item"]["titles"][7]
+    page.get_by_label("find one of the items").fill("no such thing")
+    page.keyboard.press("Enter")
+    assert page.get_by_text("No item is called that.").is_visible()
     # other views and colours
     page.get_by_label("map", exact=True).select_option("user/final")
     assert "400 users, coloured by planted interest" in page.locator(".says").inner_text()

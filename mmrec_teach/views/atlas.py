@@ -180,7 +180,12 @@ def _side(data: Dataset, side: str, rows: np.ndarray, pictures: bool) -> dict[st
         ids, counts = data.user_ids[rows], data.user_counts[rows]
         titles = np.array([f"user {u}" for u in ids])
     else:  # a side of the model's own (interests, say): nothing is known of its rows
-        return {"titles": [f"{side} {r}" for r in rows], "counts": None, "colourings": [_plain(len(rows))], "sheet": None}
+        return {
+            "titles": [f"row {r} of {side}" for r in rows],
+            "counts": None,
+            "colourings": [_plain(len(rows))],
+            "sheet": None,
+        }
     found: list[dict[str, Any]] = []
     known = colourings(data, side)
     if side == "user" and "planted interest" in known:
@@ -264,16 +269,17 @@ def contents(
     bar = tqdm(total=len(wanted) * len(runs), unit="picture", desc="drawing", disable=not progress)
     for view in wanted:
         side = view.split("/", 1)[0]
+        side = side if side in ("item", "user") else view  # tables of a model's own need not have equally many rows
         tables = {}
         for key, (_, point) in runs.items():
             rows, table = point.tables()[view]
             rows, table = (rows, table) if points is None else (rows[:: _stride(rows, points)], table[:: _stride(rows, points)])
             tables[key] = table
-            kept_rows.setdefault(side, rows)
+            if len(rows) > len(kept_rows.get(side, ())):
+                kept_rows[side] = rows
         drawn[view] = draw(tables, shape, start, plan.seeds, bar.update)
-        about = next(iter(runs.values()))[1].record["views"][view]
         extent = max(float(np.abs(p.xy).max(initial=0.0)) for p in drawn[view].values()) or 1.0
-        described.append({"name": view, "side": side, "dim": about["dim"], "of": about["rows"], "extent": extent})
+        described.append({"name": view, "side": side, "extent": extent})
         sides.setdefault(side, _side(data, side, kept_rows[side], pictures))
     bar.close()
 
@@ -289,6 +295,8 @@ def contents(
                 "method": projector.method,
                 "kept": round(projector.kept(), 4),
                 "rank": record["views"][view["name"]]["effective_rank"],
+                "dim": record["views"][view["name"]]["dim"],
+                "of": record["views"][view["name"]]["rows"],
             }
             if links and len(xy) > LINKS:
                 shown[view["name"]]["near"] = _packed(nearest(projector._table, LINKS)[0], "<u2" if len(xy) < 65536 else "<u4")
@@ -390,6 +398,7 @@ def page(told: Mapping[str, Any]) -> str:
     count = f"{n_points} setting{'s' * (n_points != 1)} x {len(told['seeds'])} seed{'s' * (len(told['seeds']) != 1)}"
     gaps = told["expected"] - len(told["runs"])
     missing = f" {gaps} of {told['expected']} runs are not trained yet." if gaps else ""
+    settings = ", ".join(f"{name} {say(value)}" for name, value in told["settings"].items() if name != "metric")
     title = html.escape(f"Atlas: {told['model']} on {told['data']['name']}")
     return f"""<!doctype html>
 <html lang="en">
@@ -417,7 +426,7 @@ stops is guessed.</p>
 </section>
 <footer>
 <p>{html.escape(told["data"]["name"])}: {told["data"]["users"]:,} users, {told["data"]["items"]:,} items; {html.escape(told["source"])}.
-Epochs are chosen by {html.escape(told["metric"])} on valid.</p>
+Epochs are chosen by {html.escape(told["metric"])} on valid; {html.escape(settings)}.</p>
 <p>Made from <code>{html.escape(told["command"] or "a sweep in Python")}</code></p>
 </footer>
 <noscript>Without JavaScript this page shows the table only.</noscript>

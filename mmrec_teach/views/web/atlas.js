@@ -49,6 +49,7 @@
     return digits(value.mean, measure) + (value.spread == null ? "" : ` ±${digits(value.spread, measure)}`);
   }
   const inWords = at => told.controls.map((control, n) => `${control.name} = ${control.labels[at[n]]}`).join(", ");
+  const nameOf = side => side === "item" || side === "user" ? side : "row";
   const viewOf = name => told.views.find(view => view.name === name);
 
   const unpacked = new Map();
@@ -374,11 +375,14 @@
     colourField.replaceChildren(choice("colour by", about.colourings.map(c => [c.name, c.name]), state.colour[view.side],
       value => { state.colour[view.side] = value; state.only.clear(); drawKey(); paint(); drawWords(); }, "choose-colour"));
     const input = el("input", { id: "find", list: "names", autocomplete: "off", placeholder: "type a name", onchange: () => {
-      const row = about.titles.indexOf(input.value);
-      if (row >= 0) pick(row);
-      if (!input.value) pick(null);
+      const wish = input.value.trim().toLowerCase();
+      const exact = about.titles.findIndex(title => title.toLowerCase() === wish);
+      const row = exact >= 0 ? exact : about.titles.findIndex(title => title.toLowerCase().includes(wish));
+      pick(wish && shown && row >= 0 && row < shown.length / 2 ? row : null);
+      missed.textContent = wish && row < 0 ? `No ${nameOf(view.side)} is called that.` : "";
     } });
-    findField.replaceChildren(el("div", { class: "field" }, el("label", { class: "name", for: "find" }, `find one of the ${view.side}s`), input,
+    const missed = el("p", { class: "quiet small", role: "status" });
+    findField.replaceChildren(el("div", { class: "field" }, el("label", { class: "name", for: "find" }, `find one of the ${nameOf(view.side)}s`), input, missed,
       el("datalist", { id: "names" }, [...new Set(about.titles)].map(value => el("option", { value })))));
   }
   function drawKey() {
@@ -443,12 +447,13 @@
     const ranked = points.map(at => overSeeds(at, 0)?.mean ?? -Infinity).sort((a, b) => b - a);
     const rank = ranked.indexOf(group.mean) + 1;
     kept.replaceChildren(el("b", {}, percent(picture.kept)), ` of each point's 10 nearest neighbours kept (${picture.method})`);
-    const which = n === view.of ? `all ${count(n, view.side)}` : `${n.toLocaleString("en")} of ${count(view.of, view.side)}`;
+    const kind = nameOf(view.side);
+    const which = n === picture.of ? `all ${count(n, kind)}` : `${n.toLocaleString("en")} of ${count(picture.of, kind)}`;
     let text = `${told.model} on ${told.data.name} with ${setting}: ${main.label} is ${digits(run.values[0], main)}`;
     if (group.n > 1) text += ` (${group.n} seeds: ${withSpread(group, main)})`;
     text += points.length > 1 ? `, number ${rank} of ${points.length} settings. ` : ". ";
     const map = `The ${picture.method} map of ${state.view} shows ${which}, coloured by ${state.colour[view.side]}, and keeps ${percent(picture.kept)} of the nearest neighbours`;
-    text += map + (picture.rank == null ? "." : `; effective rank ${picture.rank.toFixed(1)} of ${view.dim}.`);
+    text += map + (picture.rank == null ? "." : `; effective rank ${picture.rank.toFixed(1)} of ${picture.dim}.`);
     says.textContent = text;
     canvas.setAttribute("aria-label", `${map}.`);
   }
@@ -549,7 +554,7 @@
     front.replaceChildren(svg);
     const varied = told.controls.filter(control => control.labels.length > 1).map(control => control.name).join(", ");
     frontSays.textContent = judged
-      ? `Diamonds are on the Pareto front: no other trained setting is at least as good in both. ${best.length} of ${dots.length}: ${best.map(dot => inWords(dot.at)).join("; ")}.`
+      ? `Diamonds are on the Pareto front: no other trained setting is at least as good in both. ${best.length} of ${dots.length}: ${best.map(dot => inWords(dot.at)).join("; ")}. Where bars overlap, other seeds could tell otherwise.`
       : `No front is drawn: ${[mx, my].filter(m => !m.better).map(m => m.label).join(" and ") || "the two axes are the same; choose two"}${mx.better && my.better ? "" : " has no better direction by itself"}. Points are labelled by ${varied}.`;
     if (inOrder.length < dots.length) frontSays.textContent += ` Outside this part: ${count(dots.length - inOrder.length, "setting")}.`;
     if (focus) front.querySelector("[tabindex='0']")?.focus();
