@@ -3,7 +3,8 @@
     python benchmarks/bench_graphs.py --out benchmarks/results/graphs.json    # the 4096-d graph alone takes minutes
 
 Features are random: they cost what real ones cost and mean nothing. Every line runs in a process of its own; `peak` is that
-process's largest resident memory, torch and the feature array itself included. The naive form (all cosines in one table, then
+process's largest resident memory, torch and the feature array itself included. Times mean something on an otherwise idle machine
+only; processor seconds and the load average stand beside them. The naive form (all cosines in one table, then
 the k best of each row) is run at ``--small`` items only, where both forms are compared; its memory at full size is computed:
 features, their scaled copy and n² cosines of 4 bytes each. The run says beside what it measured at the small size what the same
 formula gives there.
@@ -39,8 +40,8 @@ def naive_mb(n: int, dim: int) -> float:
     return (2 * n * dim * 4 + n * n * 4) / MB
 
 
-def work(form: str, n: int, dim: int, threads: int) -> dict:
-    """Build one graph; return time and memory."""
+def work(form: str, n: int, dim: int, rows: int, threads: int) -> dict:
+    """Build one graph (or the first ``rows`` rows of it); return time and memory."""
     import mmrec_teach  # noqa: F401 - says how idle threads wait; must come before torch
 
     # isort: split
@@ -52,12 +53,18 @@ def work(form: str, n: int, dim: int, threads: int) -> dict:
     before = peak_mb()
     features = torch.randn(n, dim, generator=torch.Generator().manual_seed(0))
     wall, cpu = time.perf_counter(), time.process_time()
-    found = naive(features, 10) if form == "naive" else graph.knn_graph(features, 10).col_indices()
+    if form == "naive":
+        found = naive(features, 10)
+    elif rows < n:  # only these items are there: every block is as large as ever, there are fewer blocks
+        graph.nearest(features, 10, missing=torch.arange(n) >= rows)
+    else:
+        graph.knn_graph(features, 10)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     result = {
         "form": form,
         "items": n,
         "dim": dim,
+        "rows": rows,
         "seconds": wall,
         "cpu_seconds": cpu,
         "peak_mb": peak_mb(),
@@ -72,9 +79,9 @@ def work(form: str, n: int, dim: int, threads: int) -> dict:
     return result
 
 
-def run(form: str, n: int, dim: int, threads: int) -> dict:
+def run(form: str, n: int, dim: int, rows: int, threads: int) -> dict:
     """Run one line in a process of its own."""
-    command = [sys.executable, __file__, "--one", form, str(n), str(dim), "--threads", str(threads)]
+    command = [sys.executable, __file__, "--one", form, *map(str, (n, dim, rows, threads))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=HERE.parent)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -85,6 +92,8 @@ def as_words(result: dict) -> str:
         f"{result['form']:6} {result['items']:6,} items, {result['dim']:4}-d: {result['seconds']:7.1f} s "
         f"({result['cpu_seconds']:.1f} s of processor), peak {result['peak_mb']:,.0f} MB (features {result['features_mb']:,.0f} MB)"
     )
+    if result["rows"] < result["items"]:
+        text += f"; {result['rows']:,} rows only, all would take {result['items'] / result['rows']:.1f} times as long"
     if "same_neighbours" in result:
         text += (
             f"; must hold {naive_mb(result['items'], result['dim']):,.0f} MB beside torch, "
@@ -101,16 +110,17 @@ def main() -> None:
     parser.add_argument("--dims", default="384,4096", help="feature sizes, separated by commas")
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
-    parser.add_argument("--one", nargs=3, metavar=("FORM", "ITEMS", "DIM"), help=argparse.SUPPRESS)
+    parser.add_argument("--rows", type=int, help="of the large graphs build so many rows only: same memory, less time")
+    parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        form, n, dim = given.one
-        print(json.dumps(work(form, int(n), int(dim), given.threads)))
+        print(json.dumps(work(given.one[0], *map(int, given.one[1:]))))
         return
     results = []
     for dim in map(int, given.dims.split(",")):
         for form, n in (("naive", given.small), ("blocks", given.small), ("blocks", given.items)):
-            results.append(run(form, n, dim, given.threads))
+            rows = min(n, given.rows or n) if n == given.items else n
+            results.append(run(form, n, dim, rows, given.threads))
             print(as_words(results[-1]), flush=True)
         print(
             f"naive  {given.items:6,} items, {dim:4}-d: would hold {naive_mb(given.items, dim):,.0f} MB (computed)", flush=True
@@ -120,7 +130,7 @@ def main() -> None:
 
         report = {
             "command": f"python benchmarks/bench_graphs.py --items {given.items} --small {given.small} --dims {given.dims} "
-            f"--threads {given.threads} --out {given.out}",
+            f"--threads {given.threads} {f'--rows {given.rows} ' if given.rows else ''}--out {given.out}",
             "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
             "k": 10,
             "lines": results,
