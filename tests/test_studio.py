@@ -11,6 +11,7 @@ from mmrec_teach.data.switches import Switches
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.training import TrainingError
 from mmrec_teach.views import studio as engine
+from mmrec_teach.views import worker
 from mmrec_teach.views.controls import controls_of, switch_controls
 from mmrec_teach.views.setting import Setting, replay
 from mmrec_teach.views.studio import Studio, colourings, hover_texts
@@ -37,7 +38,7 @@ class Steered(Log):
 @pytest.fixture(autouse=True)
 def at_every_step(monkeypatch):
     """The first picture after a movement comes at the next step, and no two movements are taken for one."""
-    monkeypatch.setattr(engine, "FIRST_PICTURE", 0.0)
+    monkeypatch.setattr(worker, "FIRST_PICTURE", 0.0)
     monkeypatch.setattr(engine, "GATHER", 0.0)
 
 
@@ -88,7 +89,7 @@ def test_a_moved_weight_is_drawn_at_the_next_step_and_written_down(tiny):
 
 def test_long_epochs_are_drawn_on_the_way(tiny, monkeypatch):
     made, log = live("lightgcn", tiny, interval=0.0, epochs=1)
-    monkeypatch.setattr(engine, "LONG", 0.0)
+    monkeypatch.setattr(worker, "LONG", 0.0)
     finish(made)
     assert log.kinds() == ["started", *["picture"] * STEPS, "epoch", "finished"]
 
@@ -266,7 +267,7 @@ def test_movements_of_one_slider_are_one_change_and_old_copies_are_forgotten(tin
     assert made.values["l2"] == 1e-3
     assert not made.can_undo
     monkeypatch.setattr(engine, "GATHER", 0.0)
-    monkeypatch.setattr(engine, "UNDO_BYTES", 1)
+    monkeypatch.setattr(worker, "UNDO_BYTES", 1)
     finish(made)
     made.set("l2", 0.4)
     assert made.join(WAIT)

@@ -12,34 +12,27 @@ decided by its :class:`~mmrec_teach.views.setting.Setting` alone, however often 
 
 from __future__ import annotations
 
-import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from mmrec_teach.data import Dataset, load
 from mmrec_teach.data.switches import Switches
-from mmrec_teach.errors import MMRecTeachError, OptionError
+from mmrec_teach.errors import OptionError
 from mmrec_teach.evaluation import Evaluation
-from mmrec_teach.models import Batch, Recommender, model_class
-from mmrec_teach.training import GradientReport, Trainer, gradient_report
+from mmrec_teach.models import Recommender, model_class
 from mmrec_teach.training.experiments import data_key
-from mmrec_teach.training.loop import Snapshot
-from mmrec_teach.training.state import undisturbed
 from mmrec_teach.views import gauges as measured
 from mmrec_teach.views.colourings import colourings, error_colourings, hover_texts
 from mmrec_teach.views.controls import Control, constructor_options, controls_of, switch_controls
 from mmrec_teach.views.pins import Pin
-from mmrec_teach.views.projection import Projector, is_warm, warm_up, warm_up_error
 from mmrec_teach.views.setting import BATCH_SIZE, EPOCHS, LR, Setting, factory_name
-from mmrec_teach.views.toplists import Reference, ranking, top_list
-from mmrec_teach.views.updates import Kind, Picture, Run, TopItem, TopList, Update, say, side
+from mmrec_teach.views.toplists import top_list
+from mmrec_teach.views.updates import Picture, Run, TopItem, TopList, Update, say, side
+from mmrec_teach.views.worker import Board, Change, Worker
 
 __all__ = [
     "Control",
@@ -57,66 +50,11 @@ __all__ = [
     "side",
 ]
 
-ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop asking; it never ends by itself
-FIRST_PICTURE = 0.06  # seconds of training between a moved control and its first picture
-LONG = 0.3  # seconds without a picture after which one is drawn in the middle of an epoch
-QUICK_EPOCHS = 8  # of UMAP, for that picture; the next ones refine it
 LEVELS = 12  # changes that can be undone
-UNDO_BYTES = 256 << 20  # of model and optimiser copies kept for that
 GATHER = 0.8  # seconds within which movements of one slider are one change
 
 
-class _Broken(Exception):  # noqa: N818 - no error
-    """Breaks an epoch off between two steps."""
-
-
-@dataclass
-class _Session:
-    """One model being trained, and what belongs to it."""
-
-    run: Run
-    model: Recommender
-    data: Dataset
-    weights: dict[str, float]  # read by the loop at every step; only the worker writes
-    trainer: Trainer | None = None  # None: the caller's own loop
-    records: Iterator[Any] | None = None
-    plan: dict[int, Mapping[str, float]] = field(default_factory=dict)  # of a replayed setting: step -> weights
-    stop_at: int | None = None  # steps, likewise
-    probe: Batch | None = None  # the batch that gradients are compared on
-
-    @property
-    def steps(self) -> int:
-        return self.trainer.steps_done if self.trainer is not None else 0
-
-
-@dataclass(frozen=True)
-class _Board:
-    """Where the controls stand."""
-
-    values: Mapping[str, Any]
-    off: frozenset[str]
-    switches: Switches
-    fixed: Mapping[str, Any]
-
-
-@dataclass
-class _Change:
-    """A change of a control that can be undone."""
-
-    name: str
-    at: float
-    board: _Board  # before it
-    session: _Session | None = None  # "continue" mode: the run it acted on …
-    snapshot: Snapshot | None = None  # … and that run's state before it; None with ``applied``: as it was left
-    applied: bool = False
-    setting: Setting | None = None
-    label: str = ""
-    weights: Mapping[str, float] = field(default_factory=dict)
-    epochs: int = 0
-    until: int = 0
-
-
-class Studio:
+class Studio(Worker):
     """One model, one data set, live: see the module's first lines.
 
     Args:
@@ -227,39 +165,12 @@ class Studio:
 
         self.listener, self.debounce, self.interval, self.umap = listener, debounce, interval, umap
         self._train = trainer
-        self.projectors: dict[tuple[str, ...], Projector] = {}
-        self.runs: list[Run] = []
-        self.pins: tuple[Pin, ...] = ()
-        self.last: Update | None = None
-        self.number = 0
         self.user: int | None = None
-        self._reference: Reference | None = None
-        self._against: int | None = None  # number of the pin that lists are compared with
-        self._tables: dict[str, np.ndarray] = {}  # drawn rows of the last pictures
-        self._drawn = (0, 0, 0)  # epochs, steps, steps of the epoch in progress at the last pictures
-        self._ranking: np.ndarray | None = None
-        self._session: _Session | None = None
-        self._replay: Setting | None = None  # the next run repeats it
-        self._until, self._drawn_at = 0, 0.0
+        self.pins: tuple[Pin, ...] = ()
         self._pins_made = 0
-        self._changes: list[_Change] = []
+        self._against: int | None = None  # number of the pin that lists are compared with
         self._data_key: dict[str, Any] | None = None
-        # everything below is guarded by the condition
-        self._condition = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._request: Literal["restart", "continue", "step", "undo", "draw"] | None = None
-        self._undone: tuple[_Change, bool] | None = None
-        self._due = 0.0
-        self._training = False
-        self._settled = False  # all told but for a last picture that waits for UMAP
-        self._stale = False  # the controls ask for another run than the present one
-        self._moved = False  # … or for other weights under it
-        self._hurry: float | None = None  # draw as soon as this time is FIRST_PICTURE ago
-        self._turn = 0  # a job works for one turn; whoever wants it to end takes the next
-        self._closed = False
-        # whoever looks at the model from another thread takes turns with the worker's steps
-        self._model_lock = threading.Lock()
-        self._visitors = 0
+        self._prepare()
         if setting is not None:
             self._adopt(setting)
 
@@ -443,8 +354,8 @@ class Studio:
         self._ask("restart", self.debounce)
 
     # -- undo --------------------------------------------------------------------------------------------------------------
-    def _board(self) -> _Board:
-        return _Board(dict(self.values), frozenset(self.off), self._switches, dict(self.fixed))
+    def _board(self) -> Board:
+        return Board(dict(self.values), frozenset(self.off), self._switches, dict(self.fixed))
 
     def _remember(self, name: str) -> None:
         """Note where the controls stand, before a change of ``name``."""
@@ -454,7 +365,7 @@ class Studio:
                 self._changes[-1].at = now
                 return
             warm = self.mode == "continue" and not self._stale
-            self._changes.append(_Change(name, now, self._board(), self._session if warm else None, until=self._until))
+            self._changes.append(Change(name, now, self._board(), self._session if warm else None, until=self._until))
             del self._changes[:-LEVELS]
 
     @property
@@ -702,304 +613,6 @@ class Studio:
         cut = self.metric.partition("@")[2]
         return int(cut) if cut.isdecimal() and int(cut) > 0 else 20
 
-    # -- the worker --------------------------------------------------------------------------------------------------------
-    def _ask(self, what: Literal["restart", "continue", "step", "undo", "draw"], delay: float, cancel: bool = True) -> None:
-        with self._condition:
-            if self._closed:
-                return
-            self._turn += cancel
-            self._request, self._due, self._settled = what, time.monotonic() + delay, False
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name=f"what-if {self.name}", daemon=True)
-                self._thread.start()
-            self._condition.notify_all()
-
-    def _redraw(self) -> None:
-        """Have the present state drawn as soon as possible."""
-        with self._condition:
-            if self._training:
-                self._hurry = -FIRST_PICTURE  # long ago
-            elif self._request is None and self._session is not None:
-                self._ask("draw", 0.0, cancel=False)
-
-    def _work(self) -> None:
-        while True:
-            with self._condition:
-                while self._request is not None and (left := self._due - time.monotonic()) > 0:
-                    self._condition.wait(left)
-                if self._request is None:  # nothing to do: the thread ends, nothing lingers
-                    self._thread = None
-                    self._condition.notify_all()
-                    return
-                what, self._request, turn = self._request, None, self._turn
-            try:
-                self._job(what, turn)
-            except Exception as error:
-                with self._condition:
-                    self._training, self._session, self._replay = False, None, None
-                self._failed(error)
-
-    def _job(self, what: str, turn: int) -> None:
-        kind: Kind = "picture"
-        if what == "draw":
-            self._tell(kind, draw=True)
-        else:
-            kind = self._train_until_done(what, turn)
-            if kind == "failed":
-                return
-        with self._condition:
-            waiting = self._request is not None
-        if not waiting and self.umap and not is_warm():
-            self._await_umap(kind, self._turn)
-
-    def _train_until_done(self, what: str, turn: int) -> Kind:
-        until = None
-        if what == "undo":
-            until = self._go_back()
-        elif what == "restart" or self._session is None or self._stale:
-            until = self._begin()
-            until = None if what == "step" else until
-        session = self._session
-        if what == "undo" and until is None:
-            self._tell("stopped", draw=True)
-            return "stopped"
-        with self._condition:
-            if until is None:
-                until = self._epoch() + (1 if what == "step" else self.epochs)
-            self._until, self._training = until, True
-        self._tell("started", draw=self._epoch() == 0 or what == "undo", quick=True)
-        if self.umap:
-            warm_up()  # not earlier: the first picture should not wait for a compiler
-        if self._epoch() == 0:
-            self._hurry = time.monotonic()
-        self._drawn_at = time.monotonic()
-        while True:
-            if self._moved:
-                self._apply(session)
-            with self._condition:
-                if turn != self._turn or (self._epoch() >= self._until and session.stop_at is None):
-                    self._training = False
-                    break
-            record = self._train_epoch(session, turn)
-            if record is None:
-                continue
-            session.run.history.append(record)
-            self.number += 1
-            now = time.monotonic()
-            hurry = self._hurry is not None and now - self._hurry >= FIRST_PICTURE
-            due = hurry or now - self._drawn_at >= self.interval or record.epoch >= self._until
-            self._tell("epoch", draw=due, quick=hurry)
-            time.sleep(0.001)  # let the kernel's own thread have its turn
-        with self._condition:
-            waiting = self._request is not None  # then the next run's pictures come at once
-            kind: Kind = "finished" if turn == self._turn else "stopped"
-        self._tell(kind, draw=not waiting and not self.last.fresh)
-        return kind
-
-    def _train_epoch(self, session: _Session, turn: int) -> Any:
-        """Return the next epoch's record, or None if it was broken off."""
-        if session.trainer is None:
-            return next(session.records)
-        with self._model_lock:
-            try:
-                return session.trainer.epoch(lambda step: self._after_step(session, turn, step))
-            except _Broken:
-                return None
-
-    def _after_step(self, session: _Session, turn: int, step: int) -> None:
-        """Between two steps: obey the controls, let others look at the model, draw."""
-        self._model_lock.release()
-        try:
-            planned = session.plan.pop(step, None)
-            if planned is not None:
-                self._move(session, planned)
-            if session.stop_at == step:
-                session.stop_at = None
-                raise _Broken
-            self._break_off(turn)
-            if self._visitors:
-                time.sleep(0.001)
-            now = time.monotonic()
-            if self._hurry is not None and now - self._hurry >= FIRST_PICTURE:
-                self._tell("picture", draw=True, quick=True)
-            elif now - self._drawn_at >= max(2 * self.interval, LONG):  # epochs are long
-                self._tell("picture", draw=True)
-            self._break_off(turn)
-            if self._moved:
-                self._apply(session)
-        finally:
-            self._model_lock.acquire()
-
-    def _break_off(self, turn: int) -> None:
-        """End the epoch here if another model is wanted; a mere stop waits for the epoch's end."""
-        with self._condition:
-            if self._closed or (turn != self._turn and self._request in ("restart", "undo")):
-                raise _Broken
-
-    def _apply(self, session: _Session) -> None:
-        """Let the weights that were moved act from the next step on, and keep the state before them for undo."""
-        with self._condition:
-            self._moved = False
-            wanted = self.weights
-            pending = [c for c in self._changes if c.session is session and not c.applied]
-        changed = {t: w for t, w in wanted.items() if session.weights.get(t) != w}
-        if not changed:
-            return
-        if session.trainer is not None and pending:
-            snapshot = session.trainer.snapshot()
-            for change in pending:
-                self._keep(change, session, snapshot)
-            self._forget_old()
-        session.plan.clear()
-        session.stop_at = None
-        words = ", ".join(f"{t} {say(session.weights[t])} → {say(w)}" for t, w in changed.items())
-        self._refer(session, f"before {words}")
-        session.run.label += f"; from epoch {len(session.run.history)} on {words}"
-        self._move(session, changed)
-        self._hurry = time.monotonic()
-
-    def _move(self, session: _Session, weights: Mapping[str, float]) -> None:
-        """Change weights under a session and write it down in its setting."""
-        session.weights.update(weights)
-        run, at = session.run, session.steps
-        changes = dict(run.setting.changes)
-        changes[at] = {**changes.get(at, {}), **weights}
-        run.setting = replace(run.setting, changes=tuple(sorted(changes.items())))
-
-    def _keep(self, change: _Change, session: _Session, snapshot: Snapshot | None) -> None:
-        change.applied, change.snapshot = True, snapshot
-        change.setting, change.label = session.run.setting, session.run.label
-        change.weights, change.epochs = dict(session.weights), len(session.run.history)
-
-    def _forget_old(self) -> None:
-        """Keep no more copies of models than fit."""
-        with self._condition:
-            kept, total = set(), 0
-            for n in range(len(self._changes) - 1, -1, -1):
-                snapshot = self._changes[n].snapshot
-                if snapshot is not None and id(snapshot) not in kept:
-                    kept.add(id(snapshot))
-                    total += snapshot.nbytes
-                if total > UNDO_BYTES:
-                    del self._changes[: n + 1]
-                    return
-
-    def _go_back(self) -> int | None:
-        """Bring back the run of the change that is undone, as it was before; return the epoch it was to pause at."""
-        with self._condition:
-            change, training = self._undone
-            self._undone = None
-        session = change.session
-        if change.snapshot is not None:
-            session.trainer.restore(change.snapshot)
-        session.plan.clear()
-        session.stop_at = None
-        session.weights.update(change.weights)
-        run = session.run
-        del run.history[change.epochs :]
-        run.setting, run.label = change.setting, change.label
-        self.runs = [*(r for r in self.runs if r is not run), run]
-        self._session, self._reference = session, None
-        return max(change.until, self._epoch() + 1) if training else None
-
-    def _await_umap(self, kind: Kind, turn: int) -> None:
-        """The run was over before UMAP was compiled: draw its last state once more when it is, unless something else comes."""
-        while not is_warm():
-            thread = warm_up()
-            if thread is None or warm_up_error() is not None:
-                return
-            with self._condition:
-                self._settled = True
-                self._condition.notify_all()
-                if turn != self._turn or self._request is not None or self._closed:
-                    return
-                self._condition.wait(0.1)
-        self._tell(kind, draw=True)
-
-    def _begin(self) -> int:
-        """Start a new session with what the controls say; return the epoch to pause at."""
-        old = self._session
-        if old is not None:
-            self._refer(old, f"the run before ({old.run.label})")
-            if hasattr(old.records, "close"):
-                old.records.close()
-        with self._condition:
-            self._session = None
-            replayed, self._replay, self._stale, self._moved = self._replay, None, False, False
-            settings, weights = self.settings(), self.weights
-            for change in self._changes:
-                if old is not None and change.session is old and not change.applied and old.trainer is not None:
-                    self._keep(change, old, None)
-        setting = replayed if replayed is not None else self._board_setting()
-        if self.runs and not self.runs[-1].history:
-            self.runs.pop()  # cancelled before its first epoch: nothing to compare with
-        label = "first run"
-        if self.runs:
-            before = self.runs[-1].settings
-            names = dict.fromkeys([*settings, *before])
-            changes = [f"{n} {_told(before, n)} → {_told(settings, n)}" for n in names if before.get(n) != settings.get(n)]
-            label = ", ".join(changes) or "same settings"
-        run = Run((self.runs[-1].number if self.runs else 0) + 1, label, settings)
-        run.setting = replace(setting, changes=(), epochs=0, steps=0)
-        data = self.switched
-        model = self.factory(data, **{**self.fixed, **self.options, "seed": setting.seed})
-        session = _Session(run, model, data, dict(setting.weights) if replayed is not None else weights)
-        common = {"weights": session.weights, "batch_size": self.batch_size, "lr": setting.lr, "seed": setting.seed}
-        if self._train is not None:
-            session.records = self._train(model, data, epochs=ENDLESS, metrics_every=1, **common)
-        else:
-            session.trainer = Trainer(model, data, ks=tuple(sorted({10, 20, self.cutoff})), **common)
-        self._session = session
-        self.runs = [*self.runs, run]
-        for projector in self.projectors.values():
-            projector.restart()
-        if replayed is None:
-            return self.epochs
-        session.plan = dict(replayed.changes)
-        if 0 in session.plan:
-            self._move(session, session.plan.pop(0))
-        per_epoch = -(-len(data.train) // self.batch_size)
-        session.stop_at = replayed.epochs * per_epoch + replayed.steps if replayed.steps else None
-        return replayed.epochs
-
-    def _epoch(self) -> int:
-        return len(self._session.run.history) if self._session is not None else 0
-
-    # -- looking at the model ------------------------------------------------------------------------------------------------
-    @contextmanager
-    def _visiting(self) -> Iterator[None]:
-        """Look at the model between two steps, from any thread."""
-        with self._condition:
-            self._visitors += 1
-        try:
-            with self._model_lock:
-                yield
-        finally:
-            with self._condition:
-                self._visitors -= 1
-
-    @staticmethod
-    def _scores(session: _Session, user: int) -> np.ndarray:
-        """(I,) scores of one user."""
-        model = session.model
-        with undisturbed(model), model.evaluating():
-            return model.score(torch.tensor([user], device=model.device))[0].detach().float().cpu().numpy().copy()
-
-    def _refer(self, session: _Session, words: str) -> None:
-        """From now on, compare the chosen user's list with the one of this moment."""
-        if self.user is not None:
-            with self._visiting():
-                scores = self._scores(session, self.user)
-            self._reference = Reference(self.user, ranking(session.data, self.user, scores), words)
-
-    def _compared(self, user: int) -> Reference | None:
-        """What the list of ``user`` is compared with."""
-        if self._against is not None:
-            pin = self._pin(self._against)
-            known = pin.top is not None and pin.ranking is not None and pin.top.user == user
-            return Reference(user, pin.ranking, f"pin {pin.number} ({pin.label})") if known else None
-        return self._reference if self._reference is not None and self._reference.user == user else None
-
     def _known_views(self, views: Sequence[str]) -> tuple[str, ...]:
         for view in views:
             if view not in self._shapes:
@@ -1009,134 +622,6 @@ class Studio:
         if not views:
             raise OptionError("no view to draw", where="views", expected=", ".join(self._shapes))
         return tuple(dict.fromkeys(views))
-
-    def _rows(self, which: str, n: int) -> np.ndarray:
-        """The drawn rows of a side: all, or a fixed sample."""
-        known = self.rows.get(which)
-        if known is None or (len(known) and known[-1] >= n) or len(known) < min(n, self.points):
-            chosen = np.random.default_rng(0).choice(n, self.points, replace=False) if n > self.points else np.arange(n)
-            self.rows[which] = np.sort(chosen)
-        return self.rows[which]
-
-    def _draw(self, quick: bool) -> dict[str, Any]:
-        session = self._session
-        model = session.model
-        with self._visiting(), undisturbed(model):
-            with model.evaluating():
-                tables = {k: v.detach().float().cpu().numpy() for k, v in model.views().items()}
-            drawn = {view: tables[view][self._rows(side(view), len(tables[view]))] for view in self.views}
-        pictures = self._pictures(drawn, quick)
-        before = self.last.gauges if quick and self.last is not None and self.last.run is session.run else None
-        gauges = measured.measure(
-            tables, session.data, self._rows("item", self.data.n_items), same_space=self._same_space, quick=before
-        )
-        first = next(iter(pictures.values()))
-        gauges["neighbours kept"] = first.kept
-        self._tables = drawn
-        within = session.trainer.steps_this_epoch if session.trainer is not None else 0
-        self._drawn = (len(session.run.history), session.steps, within)
-        told: dict[str, Any] = {"pictures": pictures, "gauges": gauges, "tug": self._gradients(session, quick)}
-        if self.user is not None:
-            with self._visiting():
-                scores = self._scores(session, self.user)
-            self._ranking = ranking(session.data, self.user, scores)
-            told["top"] = top_list(session.data, self.user, scores, 10, self._compared(self.user))
-        return told
-
-    def _pictures(self, drawn: Mapping[str, np.ndarray], quick: bool) -> dict[str, Picture]:
-        pair = self.pair if self.pair is not None and set(self.pair) <= set(drawn) else ()
-        together = [(v,) for v in drawn if v not in pair] + ([pair] if pair else [])
-        found: dict[str, Picture] = {}
-        for views in together:
-            projector = self.projectors.get(views)
-            if projector is None:  # points of a tight cluster should still be seen one by one: a min_dist above umap's own
-                projector = self.projectors[views] = Projector(min_dist=0.5, seed=0)
-            stacked = np.concatenate([drawn[v] for v in views]) if len(views) > 1 else drawn[views[0]]
-            xy = projector.update(stacked, "auto" if self.umap else "PCA", epochs=QUICK_EPOCHS if quick else None)
-            kept, n = projector.kept(), 0
-            for view in views:
-                table = drawn[view]
-                found[view] = Picture(
-                    xy[n : n + len(table)].copy(),
-                    projector.method,
-                    kept,
-                    measured.rank_of(table),
-                    table.shape[1],
-                    self.rows[side(view)],
-                    next((other for other in views if other != view), ""),
-                )
-                n += len(table)
-        return {view: found[view] for view in drawn}
-
-    def _gradients(self, session: _Session, quick: bool) -> GradientReport | None:
-        if not self.tug or session.trainer is None:
-            return None
-        if quick and self.last is not None and self.last.run is session.run:
-            return self.last.tug  # the first picture after a movement should not wait for it
-        if session.probe is None:  # always the same examples: what changes is the model
-            train, random = session.data.train, torch.Generator().manual_seed(0)
-            some = torch.randperm(len(train), generator=random)[: min(self.batch_size, 1024)].numpy()
-            users, items = (torch.from_numpy(side[some].copy()) for side in (train.users, train.items))
-            sampler = session.trainer.sampler
-            session.probe = Batch(users, items, None if sampler is None else sampler.sample(users, random))
-        with self._visiting():
-            return gradient_report(session.model, session.probe, session.weights)
-
-    # -- telling -----------------------------------------------------------------------------------------------------------
-    def _tell(self, kind: Kind, draw: bool, quick: bool = False) -> None:
-        session = self._session
-        run = session.run
-        record = run.history[-1] if run.history else None
-        value = None if record is None or not record.metrics else record.metrics.get(self.metric)
-        last = self.last if self.last is not None and self.last.run is run else None
-        if draw:
-            self._hurry = None
-            told = self._draw(quick)
-            self._drawn_at = time.monotonic()
-        elif last is not None:
-            told = {"pictures": last.pictures, "gauges": last.gauges, "tug": last.tug, "top": last.top}
-        else:
-            told = {}
-        self._emit(
-            Update(
-                kind,
-                self.number,
-                run,
-                self._epoch(),
-                self._until,
-                value,
-                fresh=draw,
-                steps=session.steps,
-                warm=run.warm,
-                **told,
-            )
-        )
-
-    def _emit(self, update: Update) -> None:
-        self.last = update
-        if self.listener is not None:
-            self.listener(update)
-
-    def _failed(self, error: Exception) -> None:
-        sentence = str(error) if isinstance(error, MMRecTeachError) else f"{type(error).__name__}: {error}"
-        details = "".join(traceback.format_exception(error))
-        last = self.last
-        run = self.runs[-1] if self.runs else None
-        update = Update(
-            "failed",
-            self.number,
-            run,
-            len(run.history) if run is not None else 0,
-            self._until,
-            pictures=last.pictures if last else {},
-            gauges=last.gauges if last else {},
-            error=sentence,
-            details=details,
-        )
-        try:
-            self._emit(update)
-        except Exception:  # the listener itself is broken: keep the news for whoever asks
-            self.last = update
 
     # -- words -----------------------------------------------------------------------------------------------------------
     def sentence(self, update: Update | None = None) -> str:
@@ -1164,10 +649,6 @@ class Studio:
                 f"nearest neighbours; effective rank {picture.effective_rank:.1f} of {picture.dim}."
             )
         return text
-
-
-def _told(settings: Mapping[str, Any], name: str) -> str:
-    return say(settings[name]) if name in settings else "as they are"
 
 
 def _default_view(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
