@@ -9,6 +9,7 @@ from test_whatif import studio as stepped
 
 from mmrec_teach.data.switches import Switches
 from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.models import MODELS
 from mmrec_teach.training import TrainingError
 from mmrec_teach.views import studio as engine
 from mmrec_teach.views import worker
@@ -255,6 +256,33 @@ def test_undo_of_a_restart_brings_back_the_run_before_or_trains_it_again(tiny):
         assert made.values["n_layers"] == 2
         np.testing.assert_array_equal(table(made), before)
         assert [run.number for run in made.runs] == runs
+
+
+@pytest.mark.parametrize("mode", ["restart", "continue"])
+def test_undo_before_a_change_has_acted_lets_the_run_go_on(mode, tiny):
+    plain, _ = live("lightgcn", tiny)
+    finish(plain)
+    made, log = live("lightgcn", tiny, mode=mode, debounce=WAIT)
+    log.at(lambda u: u.kind == "picture", lambda: made.set("n_layers", 0))
+    log.at(lambda u: u.kind == "stopped", made.undo)
+    finish(made)
+    assert len(made.runs) == 1
+    assert made.runs[0].label == "first run"
+    np.testing.assert_array_equal(table(made), table(plain))
+
+
+def test_a_factory_of_ones_own_opens_its_settings(tiny):
+    class Mine(MODELS["bpr"]):
+        pass
+
+    made, _ = live(Mine, tiny, weights={"l2": 0.5}, options={"dim": 4})
+    finish(made)
+    text = made.setting().to_text(Mine)
+    other, _ = live(Mine, tiny)
+    other.apply_setting(text)
+    assert other.join(WAIT)
+    np.testing.assert_array_equal(table(made), table(other))
+    assert Studio(Mine, tiny, setting=text, umap=False).options["dim"] == 4
 
 
 def test_movements_of_one_slider_are_one_change_and_old_copies_are_forgotten(tiny, monkeypatch):

@@ -373,7 +373,7 @@ def _say(value: Any) -> str:
         and value[:1] not in tuple('["{')
     ):
         return value
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
 
 
 def _read(text: str) -> Any:

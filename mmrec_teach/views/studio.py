@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from mmrec_teach.views.pins import Pin
 from mmrec_teach.views.setting import BATCH_SIZE, EPOCHS, LR, Setting, factory_name
 from mmrec_teach.views.toplists import top_list
 from mmrec_teach.views.updates import Picture, Run, TopItem, TopList, Update, say, side
-from mmrec_teach.views.worker import Board, Change, Worker
+from mmrec_teach.views.worker import Board, Change, Session, Worker
 
 __all__ = [
     "Control",
@@ -266,10 +267,12 @@ class Studio(Worker):
             done = self._until if self._training else len(run.history)
         else:
             done = len(run.history)
-        steps = 0
+        steps, changes = 0, run.setting.changes
+        if session is not None and session.run is run:
+            changes += tuple(sorted(session.plan.items()))  # of a replay in progress
         if session is not None and session.run is run and not self._training and session.trainer is not None:
             steps = session.trainer.steps_this_epoch
-        return replace(run.setting, epochs=done, steps=steps)
+        return replace(run.setting, epochs=done, steps=steps, changes=changes)
 
     def apply_setting(self, setting: Setting | str, start: bool = True) -> None:
         """Put all controls where ``setting`` has them and repeat its run, moved weights included.
@@ -283,7 +286,7 @@ class Studio(Worker):
             DataError: another data set.
         """
         if isinstance(setting, str):
-            setting = Setting.from_text(setting, None if self.name == setting.partition("?")[0] else self.factory)
+            setting = Setting.from_text(setting, self.factory if unquote(setting.partition("?")[0]) == self.name else None)
         self._remember("setting")
         self._adopt(setting)
         if start:
@@ -395,14 +398,24 @@ class Studio(Worker):
             if self.settings() == before:
                 return
             session = self._session
-            waiting = self._request == "continue" and not self._training
-            if session is not None and self.weights == session.weights and waiting:
-                self._request, self._moved = None, False  # it has not begun to act
-                self._turn += 1
-                self._condition.notify_all()
+            if session is not None and self._is_of(session):  # the change has not begun to act
+                self._stale = self._moved = False
+                if not self._training or self._request is not None:
+                    self._request = None
+                    self._turn += 1
+                    self._condition.notify_all()
+                    if self._epoch() < change.until:  # a run that was broken off for it goes on
+                        self._ask("continue", 0.0)
                 return
         live = self.mode == "continue" and change.session is not None and change.session is self._session
         self._changed(live=live)
+
+    def _is_of(self, session: Session) -> bool:
+        """Whether the session is what the controls ask for."""
+        began, asked = (
+            {n: v for n, v in s.items() if n not in self.default_weights} for s in (session.run.settings, self.settings())
+        )
+        return began == asked and session.weights == self.weights
 
     # -- commands, from any thread ---------------------------------------------------------------------------------------
     def run(self) -> None:

@@ -30,6 +30,7 @@ ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop ask
 FIRST_PICTURE = 0.06  # seconds of training between a moved control and its first picture
 LONG = 0.3  # seconds without a picture after which one is drawn in the middle of an epoch
 QUICK_EPOCHS = 8  # of UMAP, for that picture; the next ones refine it
+SETTLED_EPOCHS = 120  # of UMAP, for a run's last picture: it will be looked at for long
 UNDO_BYTES = 256 << 20  # of model and optimiser copies kept for that
 
 
@@ -208,14 +209,19 @@ class Worker:
             self.number += 1
             now = time.monotonic()
             hurry = self._hurry is not None and now - self._hurry >= FIRST_PICTURE
-            due = hurry or now - self._drawn_at >= self.interval or record.epoch >= self._until
+            due = hurry or now - self._drawn_at >= self.interval or (record.epoch >= self._until and not self._settles())
             self._tell("epoch", draw=due, quick=hurry)
             time.sleep(0.001)  # let the kernel's own thread have its turn
         with self._condition:
             waiting = self._request is not None  # then the next run's pictures come at once
             kind: Kind = "finished" if turn == self._turn else "stopped"
-        self._tell(kind, draw=not waiting and not self.last.fresh)
+        settle = not waiting and self._settles()
+        self._tell(kind, draw=settle or (not waiting and not self.last.fresh), settle=settle)
         return kind
+
+    def _settles(self) -> bool:
+        """Whether a last, careful picture is better than the one before it."""
+        return self.umap and is_warm()
 
     def _train_epoch(self, session: Session, turn: int) -> Any:
         """Return the next epoch's record, or None if it was broken off."""
@@ -429,14 +435,14 @@ class Worker:
             self.rows[which] = np.sort(chosen)
         return self.rows[which]
 
-    def _draw(self, quick: bool) -> dict[str, Any]:
+    def _draw(self, quick: bool, umap_epochs: int | None = None) -> dict[str, Any]:
         session = self._session
         model = session.model
         with self._visiting(), undisturbed(model):
             with model.evaluating():
                 tables = {k: v.detach().float().cpu().numpy() for k, v in model.views().items()}
             drawn = {view: tables[view][self._rows(side(view), len(tables[view]))] for view in self.views}
-        pictures = self._pictures(drawn, quick)
+        pictures = self._pictures(drawn, umap_epochs)
         before = self.last.gauges if quick and self.last is not None and self.last.run is session.run else None
         gauges = measured.measure(
             tables, session.data, self._rows("item", self.data.n_items), same_space=self._same_space, quick=before
@@ -454,7 +460,7 @@ class Worker:
             told["top"] = top_list(session.data, self.user, scores, 10, self._compared(self.user))
         return told
 
-    def _pictures(self, drawn: Mapping[str, np.ndarray], quick: bool) -> dict[str, Picture]:
+    def _pictures(self, drawn: Mapping[str, np.ndarray], umap_epochs: int | None) -> dict[str, Picture]:
         pair = self.pair if self.pair is not None and set(self.pair) <= set(drawn) else ()
         together = [(v,) for v in drawn if v not in pair] + ([pair] if pair else [])
         found: dict[str, Picture] = {}
@@ -463,7 +469,7 @@ class Worker:
             if projector is None:  # points of a tight cluster should still be seen one by one: a min_dist above umap's own
                 projector = self.projectors[views] = Projector(min_dist=0.5, seed=0)
             stacked = np.concatenate([drawn[v] for v in views]) if len(views) > 1 else drawn[views[0]]
-            xy = projector.update(stacked, "auto" if self.umap else "PCA", epochs=QUICK_EPOCHS if quick else None)
+            xy = projector.update(stacked, "auto" if self.umap else "PCA", epochs=umap_epochs)
             kept, n = projector.kept(), 0
             for view in views:
                 table = drawn[view]
@@ -494,7 +500,7 @@ class Worker:
             return gradient_report(session.model, session.probe, session.weights)
 
     # -- telling -----------------------------------------------------------------------------------------------------------
-    def _tell(self, kind: Kind, draw: bool, quick: bool = False) -> None:
+    def _tell(self, kind: Kind, draw: bool, quick: bool = False, settle: bool = False) -> None:
         session = self._session
         run = session.run
         record = run.history[-1] if run.history else None
@@ -502,7 +508,7 @@ class Worker:
         last = self.last if self.last is not None and self.last.run is run else None
         if draw:
             self._hurry = None
-            told = self._draw(quick)
+            told = self._draw(quick, QUICK_EPOCHS if quick else SETTLED_EPOCHS if settle else None)
             self._drawn_at = time.monotonic()
         elif last is not None:
             told = {"pictures": last.pictures, "gauges": last.gauges, "tug": last.tug, "top": last.top}
