@@ -137,9 +137,10 @@ class Curves:
         if y:
             alt = f"{self._metric} on validation over {len(y)} epochs: now {y[-1]:.3f}, best {max(y):.3f}"
             alt += f"; {len(past)} earlier runs in grey."
-        self.metric_plot.change(changes, {"meta.alt": alt})
-
         history = list(run.history)
+        steps = {"xaxis.dtick": 1 if len(history) <= 8 else None}  # no half epochs
+        self.metric_plot.change(changes, {"meta.alt": alt, **steps})
+
         losses: dict[int, dict[str, object]] = {}
         said = []
         for n, term in enumerate(self._terms):
@@ -147,7 +148,7 @@ class Curves:
             losses[n] = _line([e for e, _ in pairs], [v for _, v in pairs])
             if pairs:
                 said.append(f"{term} from {figures.number(pairs[0][1])} to {figures.number(pairs[-1][1])}")
-        self.loss_plot.change(losses, {"meta.alt": "Loss terms over epochs: " + (", ".join(said) or "none yet") + "."})
+        self.loss_plot.change(losses, {"meta.alt": "Loss terms over epochs: " + (", ".join(said) or "none yet") + ".", **steps})
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> dict[str, object]:

@@ -12,7 +12,7 @@ const exact = (value) => Number(value.toPrecision(4));
 
 function render({ model, el }) {
   el.classList.add("mmrec-part", ...model.get("classes"));
-  const send = (what) => model.send(what);
+  const send = (what) => { try { model.send(what); } catch { /* the kernel is gone: what is shown stays */ } };
   const isLog = (input) => input.dataset.scale === "log";
   const read = (input) => {
     if (input.type === "checkbox") return input.checked;

@@ -54,6 +54,7 @@ async function render({ model, el }) {
   el.classList.add("mmrec-plot", ...model.get("classes"));
   const div = document.createElement("div");
   el.append(div);
+  const send = (what) => { try { model.send(what); } catch { /* the kernel is gone: what is drawn stays */ } };
   let spec = null, sequence = 0, drawing = false, again = false, wired = false, alive = true, Plotly = null, ring = null;
 
   const draw = async () => {
@@ -75,7 +76,7 @@ async function render({ model, el }) {
       el.dispatchEvent(new CustomEvent("mmrec-drawn", { bubbles: true, detail: { name: model.get("name"), number: mine } }));
     } finally {
       drawing = false;
-      model.send({ drawn: mine });
+      send({ drawn: mine });
       if (again) draw();
     }
   };
@@ -89,12 +90,12 @@ async function render({ model, el }) {
       if (row === undefined || row === last) return;
       last = row;
       clearTimeout(waiting);
-      waiting = setTimeout(() => model.send({ hover: row }), 25);
+      waiting = setTimeout(() => send({ hover: row }), 25);
     });
     div.on("plotly_unhover", () => { last = null; });
-    div.on("plotly_click", (event) => { const [row] = rows(event); if (row !== undefined) model.send({ click: row }); });
-    div.on("plotly_selected", (event) => { if (event) model.send({ choose: rows(event) }); });
-    div.on("plotly_deselect", () => model.send({ choose: null }));
+    div.on("plotly_click", (event) => { const [row] = rows(event); if (row !== undefined) send({ click: row }); });
+    div.on("plotly_selected", (event) => { if (event) send({ choose: rows(event) }); });
+    div.on("plotly_deselect", () => send({ choose: null }));
     div.on("plotly_relayout", circle);
   };
 
@@ -139,7 +140,7 @@ async function render({ model, el }) {
     if (el.clientWidth && (el.clientWidth !== width || again)) { width = el.clientWidth; draw(); }
   });
   observer.observe(el);
-  plotly(model).then((loaded) => { Plotly = loaded; model.send({ ready: true }); });
+  plotly(model).then((loaded) => { Plotly = loaded; send({ ready: true }); });
   return () => {
     alive = false;
     observer.disconnect();
