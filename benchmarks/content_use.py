@@ -137,7 +137,9 @@ def measure(names: list[str], few: bool, out: Path, result: Path | None) -> dict
     """Train and judge ``names``; ``result`` gets what is finished, model by model."""
     torch.set_num_threads(1)
     report: dict[str, Any] = {
-        "command": "python benchmarks/content_use.py" + (" --few" if few else ""),
+        "command": "python benchmarks/content_use.py"
+        + (" --few" if few else "")
+        + ("" if names == [*REFERENCE, *MODELS] else f" --models {','.join(names)} --save"),
         "torch": torch.__version__,
         "threads": 1,
         "machine": platform.machine(),
@@ -243,7 +245,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--print", action="store_true", help="print the tables of the result file, train nothing")
     parser.add_argument("--few", action="store_true", help="also with 30 %% of the training purchases: a third longer")
-    parser.add_argument("--models", help="only these, separated by commas; writes no result (prepares run folders)")
+    parser.add_argument("--models", help="only these, separated by commas; writes no result unless asked to")
+    parser.add_argument("--save", action="store_true", help="write the result with --models too")
     parser.add_argument("--out", type=Path, default=Path("runs/content_use"), help="where run folders go (default %(default)s)")
     parser.add_argument("--html", type=Path, help="write pictures of the tables to this page")
     given = parser.parse_args()
@@ -251,7 +254,7 @@ def main() -> None:
         report = json.loads(RESULT.read_text(encoding="utf-8"))
     else:
         names = given.models.split(",") if given.models else [*REFERENCE, *MODELS]
-        report = measure(names, given.few, given.out, None if given.models else RESULT)
+        report = measure(names, given.few, given.out, RESULT if given.save or not given.models else None)
     print(as_markdown(report))
     if given.html:
         pages = []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 
 import numpy as np
 import pytest
 import torch
 
+from benchmarks.content_use import ITEMS, RESULT, as_markdown
+from benchmarks.content_use import changes as as_changes
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.switches import Switches
 from mmrec_teach.errors import DataError, OptionError
@@ -15,6 +18,7 @@ from mmrec_teach.evaluation import evaluate
 from mmrec_teach.evaluation.content_use import content_use, recall_by_user, with_features
 from mmrec_teach.models import Recommender, create
 from mmrec_teach.training import train
+from mmrec_teach.views.changes import change_dots
 from tests.conftest import make_tiny
 
 SMALL = {"freedom": {"k": 5}, "lattice": {"k": 5}, "dualgnn": {"n_neighbours": 5}}
@@ -119,3 +123,49 @@ def test_recall_by_user_averages_to_what_is_reported(tiny):
     assert by_user["cold"].shape == by_user["cold among cold"].shape == result.cold_rows.shape
     assert by_user["cold among cold"].mean() == pytest.approx(result.cold(5)["recall_among_cold@5"])
     assert np.isfinite(np.concatenate(list(by_user.values()))).all()
+
+
+# -- the study in benchmarks/results ------------------------------------------------------------------------------------------
+@functools.cache
+def study() -> dict:
+    """What `python benchmarks/content_use.py` found."""
+    return json.loads(RESULT.read_text(encoding="utf-8"))
+
+
+def changes(name: str, **wanted: str) -> list[dict]:
+    found = [m for shop in study()["shops"] for m in shop["models"] if m["model"] == name]
+    return [c for m in found for c in m["changes"] if all(c[k] == v for k, v in wanted.items())]
+
+
+def test_the_study_finds_that_bm3_s_scores_do_not_read_content_and_its_training_does():
+    scoring, training = changes("bm3", when="scoring"), changes("bm3", when="training")
+    assert len(scoring) == len(training) == 3 * len(study()["shops"])
+    for told in scoring:
+        for items in ITEMS:
+            assert told[items]["by_seed"] == [0.0] * len(study()["seeds"])
+            assert (told[items]["low"], told[items]["high"], told[items]["p_value"]) == (0.0, 0.0, 1.0)
+    for told in training:
+        assert -0.05 < told["all"]["difference"] < 0
+        assert told["all"]["high"] < 0
+        assert told["cold"]["mean"] < 0.01, "no cold item reaches a list either way"
+
+
+def test_the_study_finds_that_vbpr_lives_by_content():
+    for told in changes("vbpr"):
+        assert told["cold among cold"]["high"] < -0.4
+        assert told["all"]["high"] < 0
+
+
+def test_the_tables_print_what_the_file_holds():
+    text = as_markdown(study())
+    bm3 = [line for line in text.splitlines() if line.startswith("| bm3 |")]
+    assert len(bm3) == len(ITEMS) * len(study()["shops"])
+    assert all(line.split("|")[3:6] == [" = "] * 3 for line in bm3)
+    models = [m["model"] for m in study()["shops"][0]["models"]]
+    assert {line.split()[1].rstrip(",") for line in text.splitlines() if line.startswith("| ")} == {"model", *models}
+
+
+def test_the_picture_draws_every_difference_of_the_file():
+    for shop in study()["shops"]:
+        drawn = sum(len(trace.x) for trace in change_dots(as_changes(shop)).data)
+        assert drawn == len(ITEMS) * sum(len(m["changes"]) for m in shop["models"])
