@@ -27,7 +27,7 @@ def test_help_imports_nothing_heavy():
     )
     done = run_python(code)
     assert done.stdout.rstrip().endswith("[]"), done.stdout + done.stderr
-    for command in ("course", "data", "doctor", "lab", "train", "compare"):
+    for command in ("atlas", "course", "data", "doctor", "lab", "train", "compare", "sweep"):
         assert f"\n    {command} " in done.stdout
 
 

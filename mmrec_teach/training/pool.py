@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import tempfile
 import threading
@@ -186,7 +187,7 @@ def _stop(workers: list[_Worker]) -> None:
 def _serve(file: str, pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _interrupt)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=_leave_with_parent, args=(Path(file).parent,), daemon=True).start()
     tqdm.set_lock(threading.RLock())  # its own would be shared by processes, and left behind by a killed one
     try:
         function, shared = pickle.loads(Path(file).read_bytes())
@@ -206,8 +207,9 @@ def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
 
-def _leave_with_parent() -> None:
+def _leave_with_parent(folder: Path) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
+        shutil.rmtree(folder, ignore_errors=True)  # it was killed, or it would have done so
         os.kill(os.getpid(), signal.SIGTERM)
