@@ -123,9 +123,9 @@ def port_is_free(port: int) -> bool:
     return True
 
 
-def free_port() -> int:
-    """The first free port from 8888 on; any free one where those are all taken."""
-    for port in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
+def free_port(first: int = FIRST_PORT) -> int:
+    """The first free port from ``first`` on; any free one where the next few are all taken."""
+    for port in range(first, first + PORTS_TRIED):
         if port_is_free(port):
             return port
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
