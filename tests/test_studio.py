@@ -91,6 +91,7 @@ def test_a_moved_weight_is_drawn_at_the_next_step_and_written_down(tiny):
 def test_long_epochs_are_drawn_on_the_way(tiny, monkeypatch):
     made, log = live("lightgcn", tiny, interval=0.0, epochs=1)
     monkeypatch.setattr(worker, "LONG", 0.0)
+    monkeypatch.setattr(worker, "REST", 0.0)
     finish(made)
     assert log.kinds() == ["started", *["picture"] * STEPS, "epoch", "finished"]
 

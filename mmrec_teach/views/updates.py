@@ -142,7 +142,8 @@ class Update:
         value: the metric after the last epoch, or None.
         gauges: figures measured in the full space, by name; see :data:`mmrec_teach.views.gauges.GAUGES`.
         pictures: view -> :class:`Picture`; the last drawn ones.
-        fresh: whether ``pictures``, ``gauges``, ``tug`` and ``top`` were made for this update.
+        fresh: whether ``pictures``, ``gauges`` and ``top`` were made for this update. What takes long (``tug``, CKA, neighbour
+            overlap) is measured at most twice a second while training, and when a run ends.
         error: what went wrong, one sentence ("failed" only).
         details: its traceback.
         steps: optimiser steps of this run so far.

@@ -28,12 +28,16 @@ from mmrec_teach.views.updates import Kind, Picture, Run, Update, say, side
 
 ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop asking; it never ends by itself
 FIRST_PICTURE = 0.06  # seconds of training between a moved control and its first picture
-LONG = 0.3  # seconds without a picture after which one is drawn in the middle of an epoch
-QUICK_EPOCHS = 8  # of UMAP, for that picture; the next ones refine it
+LONG = 0.18  # seconds without a picture after which one is drawn in the middle of an epoch
+REST = 1.0  # drawing and telling may take as long as the training between two pictures, not longer
+MEASURE_EVERY = 0.5  # seconds between two measurements of what takes long: gradients, CKA, neighbour overlap
+QUICK_EPOCHS = 8  # of UMAP, for a first picture; the next ones refine it
+USUAL_EPOCHS = 15  # … while training: five pictures a second add up
 SETTLED_EPOCHS = 120  # of UMAP, for a run's last picture: it will be looked at for long
 UNDO_BYTES = 256 << 20  # of model and optimiser copies kept for that
 
 
+Care = Literal["quick", "usual", "settled"]
 Request = Literal["restart", "continue", "step", "undo", "draw"]
 
 
@@ -102,7 +106,7 @@ class Worker:
         self._reference: Reference | None = None
         self._tables: dict[str, np.ndarray] = {}  # drawn rows of the last pictures
         self._drawn = (0, 0, 0)  # epochs, steps, steps of the epoch in progress at the last pictures
-        self._drawn_at = 0.0
+        self._drawn_at = self._rest_until = self._measured_at = 0.0
         self._ranking: np.ndarray | None = None
         self._session: Session | None = None
         self._replay: Setting | None = None  # the next run repeats it
@@ -189,7 +193,7 @@ class Worker:
             if until is None:
                 until = self._epoch() + (1 if what == "step" else self.epochs)
             self._until, self._training = until, True
-        self._tell("started", draw=self._epoch() == 0 or what == "undo", quick=True)
+        self._tell("started", draw=self._epoch() == 0 or what == "undo", care="quick")
         if self.umap:
             warm_up()  # not earlier: the first picture should not wait for a compiler
         if self._epoch() == 0:
@@ -209,15 +213,22 @@ class Worker:
             self.number += 1
             now = time.monotonic()
             hurry = self._hurry is not None and now - self._hurry >= FIRST_PICTURE
-            due = hurry or now - self._drawn_at >= self.interval or (record.epoch >= self._until and not self._settles())
-            self._tell("epoch", draw=due, quick=hurry)
+            last = record.epoch >= self._until
+            if last:  # drawn with care, here or with the news that it is over
+                self._tell("epoch", draw=not self._settles(), care="settled")
+            else:
+                self._tell("epoch", draw=hurry or self._due_at(self.interval) <= now, care="quick" if hurry else "usual")
             time.sleep(0.001)  # let the kernel's own thread have its turn
         with self._condition:
             waiting = self._request is not None  # then the next run's pictures come at once
             kind: Kind = "finished" if turn == self._turn else "stopped"
         settle = not waiting and self._settles()
-        self._tell(kind, draw=settle or (not waiting and not self.last.fresh), settle=settle)
+        self._tell(kind, draw=settle or (not waiting and not self.last.fresh), care="settled")
         return kind
+
+    def _due_at(self, interval: float) -> float:
+        """When the next picture is due: not before training has had its share of the time."""
+        return max(self._drawn_at + interval, self._rest_until if interval else 0.0)
 
     def _settles(self) -> bool:
         """Whether a last, careful picture is better than the one before it."""
@@ -248,8 +259,8 @@ class Worker:
                 time.sleep(0.001)
             now = time.monotonic()
             if self._hurry is not None and now - self._hurry >= FIRST_PICTURE:
-                self._tell("picture", draw=True, quick=True)
-            elif now - self._drawn_at >= max(2 * self.interval, LONG):  # epochs are long
+                self._tell("picture", draw=True, care="quick")
+            elif self._due_at(max(1.2 * self.interval, LONG)) <= now:  # the epoch's end is too far
                 self._tell("picture", draw=True)
             self._break_off(turn)
             if self._moved:
@@ -435,15 +446,19 @@ class Worker:
             self.rows[which] = np.sort(chosen)
         return self.rows[which]
 
-    def _draw(self, quick: bool, umap_epochs: int | None = None) -> dict[str, Any]:
-        session = self._session
+    def _draw(self, care: Care) -> dict[str, Any]:
+        session, now = self._session, time.monotonic()
+        last = self.last if self.last is not None and self.last.run is session.run else None
+        whole = care == "settled" or (care == "usual" and not (self._training and now - self._measured_at < MEASURE_EVERY))
+        if whole:
+            self._measured_at = now
         model = session.model
         with self._visiting(), undisturbed(model):
             with model.evaluating():
                 tables = {k: v.detach().float().cpu().numpy() for k, v in model.views().items()}
             drawn = {view: tables[view][self._rows(side(view), len(tables[view]))] for view in self.views}
-        pictures = self._pictures(drawn, umap_epochs)
-        before = self.last.gauges if quick and self.last is not None and self.last.run is session.run else None
+        pictures = self._pictures(drawn, {"quick": QUICK_EPOCHS, "usual": USUAL_EPOCHS, "settled": SETTLED_EPOCHS}[care])
+        before = None if whole or last is None else last.gauges
         gauges = measured.measure(
             tables, session.data, self._rows("item", self.data.n_items), same_space=self._same_space, quick=before
         )
@@ -452,7 +467,9 @@ class Worker:
         self._tables = drawn
         within = session.trainer.steps_this_epoch if session.trainer is not None else 0
         self._drawn = (len(session.run.history), session.steps, within)
-        told: dict[str, Any] = {"pictures": pictures, "gauges": gauges, "tug": self._gradients(session, quick)}
+        told: dict[str, Any] = {"pictures": pictures, "gauges": gauges, "tug": None}
+        if self.tug and session.trainer is not None:
+            told["tug"] = self._gradients(session) if whole or last is None else last.tug
         if self.user is not None:
             with self._visiting():
                 scores = self._scores(session, self.user)
@@ -460,7 +477,7 @@ class Worker:
             told["top"] = top_list(session.data, self.user, scores, 10, self._compared(self.user))
         return told
 
-    def _pictures(self, drawn: Mapping[str, np.ndarray], umap_epochs: int | None) -> dict[str, Picture]:
+    def _pictures(self, drawn: Mapping[str, np.ndarray], umap_epochs: int) -> dict[str, Picture]:
         pair = self.pair if self.pair is not None and set(self.pair) <= set(drawn) else ()
         together = [(v,) for v in drawn if v not in pair] + ([pair] if pair else [])
         found: dict[str, Picture] = {}
@@ -485,11 +502,7 @@ class Worker:
                 n += len(table)
         return {view: found[view] for view in drawn}
 
-    def _gradients(self, session: Session, quick: bool) -> GradientReport | None:
-        if not self.tug or session.trainer is None:
-            return None
-        if quick and self.last is not None and self.last.run is session.run:
-            return self.last.tug  # the first picture after a movement should not wait for it
+    def _gradients(self, session: Session) -> GradientReport:
         if session.probe is None:  # always the same examples: what changes is the model
             train, random = session.data.train, torch.Generator().manual_seed(0)
             some = torch.randperm(len(train), generator=random)[: min(self.batch_size, 1024)].numpy()
@@ -500,7 +513,8 @@ class Worker:
             return gradient_report(session.model, session.probe, session.weights)
 
     # -- telling -----------------------------------------------------------------------------------------------------------
-    def _tell(self, kind: Kind, draw: bool, quick: bool = False, settle: bool = False) -> None:
+    def _tell(self, kind: Kind, draw: bool, care: Care = "usual") -> None:
+        start = time.monotonic()
         session = self._session
         run = session.run
         record = run.history[-1] if run.history else None
@@ -508,8 +522,7 @@ class Worker:
         last = self.last if self.last is not None and self.last.run is run else None
         if draw:
             self._hurry = None
-            told = self._draw(quick, QUICK_EPOCHS if quick else SETTLED_EPOCHS if settle else None)
-            self._drawn_at = time.monotonic()
+            told = self._draw(care)
         elif last is not None:
             told = {"pictures": last.pictures, "gauges": last.gauges, "tug": last.tug, "top": last.top}
         else:
@@ -528,6 +541,9 @@ class Worker:
                 **told,
             )
         )
+        if draw:
+            end = time.monotonic()
+            self._drawn_at, self._rest_until = start, end + REST * (end - start)
 
     def _emit(self, update: Update) -> None:
         self.last = update
