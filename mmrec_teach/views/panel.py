@@ -323,8 +323,9 @@ class WhatIf:
             self._tabs.send({"turn": "top"})
 
     def _on_tab(self, content: Mapping[str, Any]) -> None:
-        if content.get("tab") in TABS:
-            self._tab = content["tab"]
+        tab = next(iter(TABS)) if content.get("ready") else content.get("tab")  # a page that comes anew shows the first
+        if tab in TABS:
+            self._tab = tab
             with self._lock:
                 if self.studio.last is not None:
                     self._show_panes(self.studio.last)

@@ -67,11 +67,10 @@ class Part(anywidget.AnyWidget):
     _esm = (WEB / "part.js").read_text(encoding="utf-8")
     html = traitlets.Unicode("").tag(sync=True)
     values = traitlets.Dict().tag(sync=True)
-    classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(self, html: str = "", *classes: str, on_event: Callable[[Mapping[str, Any]], None] | None = None):
-        super().__init__(html=html, classes=list(classes))
-        for name in classes:
+        super().__init__(html=html)
+        for name in ("mmrec-part", *classes):
             self.add_class(name)
         if on_event is not None:
             self.on_msg(lambda _, content, __: on_event(content) if isinstance(content, Mapping) else None)
@@ -127,7 +126,6 @@ class LivePlot(anywidget.AnyWidget):
 
     _esm = (WEB / "plot.js").read_text(encoding="utf-8")
     name = traitlets.Unicode("").tag(sync=True)
-    classes = traitlets.List(traitlets.Unicode()).tag(sync=True)
 
     def __init__(
         self,
@@ -145,8 +143,8 @@ class LivePlot(anywidget.AnyWidget):
         self._data: dict[int, dict[str, Any]] = {}
         self._layout: dict[str, Any] = {}
         self._on_event = on_event
-        super().__init__(name=name, classes=list(classes))
-        for known in classes:
+        super().__init__(name=name)
+        for known in ("mmrec-plot", *classes):
             self.add_class(known)
         self.on_msg(self._heard)
 

@@ -22,7 +22,7 @@ class Share:
 
     def __init__(self, prefix: str, on_open: Callable[[str], None]):
         self._on_open = on_open
-        self._text, self._open = Handle(""), Handle("")
+        self._text = Handle("")
         self._note, self._prefix = "", prefix
         self.widget = Form(self._html(), "mmrec-sharebox", handles={"setting": self._text}, on_event=self._heard)
 

@@ -11,7 +11,6 @@ const number = (value) => {
 const exact = (value) => Number(value.toPrecision(4));
 
 function render({ model, el }) {
-  el.classList.add("mmrec-part", ...model.get("classes"));
   const send = (what) => { try { model.send(what); } catch { /* the kernel is gone: what is shown stays */ } };
   const isLog = (input) => input.dataset.scale === "log";
   const read = (input) => {

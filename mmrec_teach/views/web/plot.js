@@ -51,7 +51,6 @@ function plotly(model) {
 }
 
 async function render({ model, el }) {
-  el.classList.add("mmrec-plot", ...model.get("classes"));
   const div = document.createElement("div");
   el.append(div);
   const send = (what) => { try { model.send(what); } catch { /* the kernel is gone: what is drawn stays */ } };
