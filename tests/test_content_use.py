@@ -156,6 +156,13 @@ def test_the_study_finds_that_vbpr_lives_by_content():
         assert told["all"]["high"] < 0
 
 
+def test_the_study_finds_that_freedom_s_scores_read_content_through_its_graph_only():
+    for told in changes("freedom", when="scoring", item_graphs="kept"):
+        assert all(told[items]["low"] == told[items]["high"] == 0 for items in ITEMS)
+    for told in changes("freedom", when="scoring", item_graphs="new"):
+        assert told["all"]["high"] < 0
+
+
 def test_the_tables_print_what_the_file_holds():
     text = as_markdown(study())
     bm3 = [line for line in text.splitlines() if line.startswith("| bm3 |")]
