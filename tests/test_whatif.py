@@ -16,7 +16,7 @@ from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models import Recommender
 from mmrec_teach.views.studio import Control, Studio, Update, colourings, controls_of, hover_texts
 
-WAIT = 30.0  # seconds before a test that hangs gives up; never waited for when all is well
+WAIT = 120.0  # seconds before a test that hangs gives up; never waited for when all is well
 
 
 class Toy(Recommender):

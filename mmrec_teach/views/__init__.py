@@ -16,13 +16,16 @@ _LATER = {
     "whatif": "mmrec_teach.views.panel",
     "WhatIf": "mmrec_teach.views.panel",
     "Control": "mmrec_teach.views.studio",
+    "Setting": "mmrec_teach.views.setting",
     "Studio": "mmrec_teach.views.studio",
+    "replay": "mmrec_teach.views.setting",
     "whatif_protocol": "mmrec_teach.views.protocol",
 }
 
 __all__ = [
     "Control",
     "Projector",
+    "Setting",
     "Studio",
     "WhatIf",
     "align_to",
@@ -32,6 +35,7 @@ __all__ = [
     "kept_neighbours",
     "palette",
     "pca",
+    "replay",
     "show",
     "warm_up",
     "whatif",

@@ -531,10 +531,10 @@ class Studio(Worker):
         Raises:
             OptionError: nothing has been drawn yet.
         """
-        last, session = self.last, self._session
-        if last is None or session is None or not last.pictures or last.run is None:
+        drawn = self._drawn
+        if drawn is None:
             raise OptionError("there is nothing to pin yet", where="Studio.pin", fix="run the model first")
-        run, (epochs, steps, within) = last.run, self._drawn
+        run, epochs, steps = drawn.run, drawn.epoch, drawn.steps
         names = dict.fromkeys(name for r in run.history[:epochs] for name in (r.metrics or {}))
         curves = {}
         for name in names:
@@ -544,12 +544,12 @@ class Studio(Worker):
         if curves.get(self.metric, ((), ()))[0]:
             best = max(zip(*curves[self.metric], strict=True), key=lambda pair: (pair[1], -pair[0]))[0]
         record = run.history[epochs - 1] if epochs else None
-        changes = tuple((step, change) for step, change in run.setting.changes if step <= steps)
+        changes = tuple((step, change) for step, change in run.setting.changes if step < steps)
         self._pins_made += 1
         pin = Pin(
             number=self._pins_made,
             label=label or self._distinction(run),
-            setting=replace(run.setting, epochs=epochs, steps=within, changes=changes),
+            setting=replace(run.setting, epochs=epochs, steps=drawn.within, changes=changes),
             epoch=epochs,
             steps=steps,
             metric=self.metric,
@@ -557,14 +557,14 @@ class Studio(Worker):
             metrics={} if best is None else {n: dict(zip(*c, strict=True))[best] for n, c in curves.items() if best in c[0]},
             best_epoch=best,
             losses=dict(record.losses) if record is not None else {},
-            gauges=dict(last.gauges),
-            tables={v: t.copy() for v, t in self._tables.items()},
-            pictures={v: p.xy.copy() for v, p in last.pictures.items()},
-            rows={v: p.rows.copy() for v, p in last.pictures.items()},
-            methods={v: p.method for v, p in last.pictures.items()},
-            kept={v: p.kept for v, p in last.pictures.items()},
-            top=last.top,
-            ranking=None if self._ranking is None or last.top is None else self._ranking.copy(),
+            gauges=dict(drawn.gauges),
+            tables={v: t.copy() for v, t in drawn.tables.items()},
+            pictures={v: p.xy.copy() for v, p in drawn.pictures.items()},
+            rows={v: p.rows.copy() for v, p in drawn.pictures.items()},
+            methods={v: p.method for v, p in drawn.pictures.items()},
+            kept={v: p.kept for v, p in drawn.pictures.items()},
+            top=drawn.top,
+            ranking=drawn.ranking,
             warm=bool(changes),
         )
         self.pins = (*self.pins, pin)

@@ -24,7 +24,7 @@ from mmrec_teach.views import gauges as measured
 from mmrec_teach.views.projection import Projector, is_warm, warm_up, warm_up_error
 from mmrec_teach.views.setting import Setting
 from mmrec_teach.views.toplists import Reference, ranking, top_list
-from mmrec_teach.views.updates import Kind, Picture, Run, Update, say, side
+from mmrec_teach.views.updates import Kind, Picture, Run, TopList, Update, say, side
 
 ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop asking; it never ends by itself
 FIRST_PICTURE = 0.06  # seconds of training between a moved control and its first picture
@@ -62,6 +62,21 @@ class Session:
     @property
     def steps(self) -> int:
         return self.trainer.steps_done if self.trainer is not None else 0
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """What the last pictures show: the state they were made of, whole, so that it can be pinned from another thread."""
+
+    run: Run
+    epoch: int
+    steps: int
+    within: int  # steps of the epoch in progress
+    tables: Mapping[str, np.ndarray]  # drawn rows
+    pictures: Mapping[str, Picture]
+    gauges: Mapping[str, float]
+    top: TopList | None
+    ranking: np.ndarray | None
 
 
 @dataclass(frozen=True)
@@ -104,10 +119,8 @@ class Worker:
         self.last: Update | None = None
         self.number = 0
         self._reference: Reference | None = None
-        self._tables: dict[str, np.ndarray] = {}  # drawn rows of the last pictures
-        self._drawn = (0, 0, 0)  # epochs, steps, steps of the epoch in progress at the last pictures
+        self._drawn: Drawn | None = None
         self._drawn_at = self._rest_until = self._measured_at = 0.0
-        self._ranking: np.ndarray | None = None
         self._session: Session | None = None
         self._replay: Setting | None = None  # the next run repeats it
         self._until = 0
@@ -167,12 +180,12 @@ class Worker:
 
     def _job(self, what: str, turn: int) -> None:
         kind: Kind = "picture"
-        if what == "draw":
+        if what != "draw":
+            kind = self._train_until_done(what, turn)
+        elif self._session is not None:
             self._tell(kind, draw=True)
         else:
-            kind = self._train_until_done(what, turn)
-            if kind == "failed":
-                return
+            return
         with self._condition:
             waiting = self._request is not None
         if not waiting and self.umap and not is_warm():
@@ -397,7 +410,8 @@ class Worker:
         if 0 in session.plan:
             self._move(session, session.plan.pop(0))
         per_epoch = -(-len(data.train) // self.batch_size)
-        session.stop_at = replayed.epochs * per_epoch + replayed.steps if replayed.steps else None
+        if replayed.steps and session.trainer is not None:
+            session.stop_at = replayed.epochs * per_epoch + replayed.steps
         return replayed.epochs
 
     def _epoch(self) -> int:
@@ -464,17 +478,18 @@ class Worker:
         )
         first = next(iter(pictures.values()))
         gauges["neighbours kept"] = first.kept
-        self._tables = drawn
         within = session.trainer.steps_this_epoch if session.trainer is not None else 0
-        self._drawn = (len(session.run.history), session.steps, within)
+        order = None
         told: dict[str, Any] = {"pictures": pictures, "gauges": gauges, "tug": None}
         if self.tug and session.trainer is not None:
             told["tug"] = self._gradients(session) if whole or last is None else last.tug
         if self.user is not None:
             with self._visiting():
                 scores = self._scores(session, self.user)
-            self._ranking = ranking(session.data, self.user, scores)
+            order = ranking(session.data, self.user, scores)
             told["top"] = top_list(session.data, self.user, scores, 10, self._compared(self.user))
+        state = len(session.run.history), session.steps, within
+        self._drawn = Drawn(session.run, *state, drawn, pictures, gauges, told.get("top"), order)
         return told
 
     def _pictures(self, drawn: Mapping[str, np.ndarray], umap_epochs: int) -> dict[str, Picture]:
