@@ -232,10 +232,10 @@ def legend(
     if kind == "none" or values is None:
         return halves
     if kind in ("popularity", "share"):
-        top = f"{int(np.max(values, initial=0)):,} interactions" if kind == "popularity" else "all"
+        low, top = ("0", f"{int(np.max(values, initial=0)):,} interactions") if kind == "popularity" else ("none", "all")
         unknown = int(np.isnan(np.asarray(values, np.float64)).sum())
         note = f' <span class="mmrec-quiet">{unknown:,} without anything to judge by are faint</span>' if unknown else ""
-        return f'<span class="mmrec-scale">0 <i style="background:{gradient()}"></i> {top}{note}</span>{halves}'
+        return f'<span class="mmrec-scale">{low} <i style="background:{gradient()}"></i> {top}{note}</span>{halves}'
     cells = []
     for n, (label, members) in enumerate(figures.groups(values, kind, len(rows))):
         colour, symbol = palette.style(n)

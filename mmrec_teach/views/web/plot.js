@@ -50,17 +50,50 @@ function plotly(model) {
   return window.mmrecPlotly;
 }
 
+const SETTLE = 250; // ms without a change before plotly itself draws again
+const STALE = 1500; // ms at most that plotly's own idea of where points are may be old
+
+// Move the points that stand in the page. Plotly draws 600 points anew in about 100 ms; moving them takes a few. Plotly learns of
+// it a moment later, when pictures pause: until then only what the pointer says is old. False where plotly has to draw.
+function glide(div, spec, changes) {
+  const full = div._fullLayout, layers = [...div.querySelectorAll(".scatterlayer > .trace")];
+  if (!full?.xaxis || div._dragging || layers.length !== spec.data.length || spec.data.some((trace) => trace.type !== "scatter")) return false;
+  const { xaxis, yaxis } = full;
+  for (const index of Object.keys(changes)) {
+    const { x, y, mode } = spec.data[index];
+    if (mode === "lines") {
+      const [line, ...others] = layers[index].querySelectorAll("path.js-line"); // plotly has a path for each piece between gaps
+      if (!line) return false;
+      let d = "", pen = "M";
+      for (let n = 0; n < x.length; n++) {
+        if (!Number.isFinite(x[n])) { pen = "M"; continue; }
+        d += `${pen}${xaxis.d2p(x[n]).toFixed(1)},${yaxis.d2p(y[n]).toFixed(1)}`;
+        pen = "L";
+      }
+      line.setAttribute("d", d);
+      for (const other of others) other.setAttribute("d", "M0,0");
+    } else {
+      const points = layers[index].querySelectorAll("path.point");
+      if (points.length !== x.length) return false;
+      for (let n = 0; n < x.length; n++)
+        points[n].setAttribute("transform", `translate(${xaxis.d2p(x[n]).toFixed(2)},${yaxis.d2p(y[n]).toFixed(2)})`);
+    }
+  }
+  return true;
+}
+
 async function render({ model, el }) {
   const div = document.createElement("div");
   el.append(div);
   const send = (what) => { try { model.send(what); } catch { /* the kernel is gone: what is drawn stays */ } };
-  let spec = null, sequence = 0, drawing = false, again = false, wired = false, alive = true, Plotly = null, ring = null;
+  let spec = null, sequence = 0, drawing = false, again = false, wired = false, settle = null, drawnAt = 0, alive = true, Plotly = null, ring = null;
 
   const draw = async () => {
     if (!spec || !Plotly || !alive) return;
     if (drawing) { again = true; return; }
     const width = el.clientWidth;
     if (!width) { again = true; return; } // behind a tab: drawn when it shows
+    clearTimeout(settle);
     drawing = true;
     again = false;
     const mine = sequence;
@@ -70,14 +103,19 @@ async function render({ model, el }) {
       el.setAttribute("aria-label", spec.layout.meta?.alt ?? "");
       el.setAttribute("role", "figure");
       if (!wired) wire();
-      circle();
-      div.dataset.drawn = String(mine);
-      el.dispatchEvent(new CustomEvent("mmrec-drawn", { bubbles: true, detail: { name: model.get("name"), number: mine } }));
+      shown(mine);
     } finally {
       drawing = false;
+      drawnAt = performance.now();
       send({ drawn: mine });
       if (again) draw();
     }
+  };
+
+  const shown = (number) => {
+    circle();
+    div.dataset.drawn = String(number);
+    el.dispatchEvent(new CustomEvent("mmrec-drawn", { bubbles: true, detail: { name: model.get("name"), number } }));
   };
 
   const rows = (event) => (event?.points ?? []).map((point) => point.customdata).filter((row) => row !== undefined);
@@ -123,11 +161,20 @@ async function render({ model, el }) {
       sequence = message.number;
       draw();
     } else if (message.change && spec) {
-      for (const [index, changes] of Object.entries(unpack(message.change.data, buffers)))
+      const data = unpack(message.change.data, buffers), layout = unpack(message.change.layout, buffers);
+      for (const [index, changes] of Object.entries(data))
         for (const [path, value] of Object.entries(changes)) put(spec.data[index], path, value);
-      for (const [path, value] of Object.entries(unpack(message.change.layout, buffers))) put(spec.layout, path, value);
+      for (const [path, value] of Object.entries(layout)) put(spec.layout, path, value);
       sequence = message.number;
-      draw();
+      const moves = spec.layout.meta?.square && Object.values(data).every((changes) => Object.keys(changes).every((path) => "xy".includes(path)));
+      const rest = Object.keys(layout).every((path) => path === "meta.alt");
+      const fresh = wired && !drawing && !again && performance.now() - drawnAt < STALE + SETTLE;
+      if (moves && rest && fresh && el.clientWidth && glide(div, spec, data)) {
+        shown(sequence);
+        send({ drawn: sequence });
+        clearTimeout(settle);
+        settle = setTimeout(draw, SETTLE);
+      } else draw();
     } else if ("ring" in message) {
       ring = message.ring;
       circle();
@@ -142,6 +189,7 @@ async function render({ model, el }) {
   plotly(model).then((loaded) => { Plotly = loaded; send({ ready: true }); });
   return () => {
     alive = false;
+    clearTimeout(settle);
     observer.disconnect();
     model.off("msg:custom", onMessage);
     if (Plotly) Plotly.purge(div);
