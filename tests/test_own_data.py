@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mmrec_teach.cli import main
 from mmrec_teach.data import load
 from mmrec_teach.data.kept import cache_dir, kept
 from mmrec_teach.errors import DataError
@@ -123,6 +124,7 @@ def test_two_folders_of_pictures_need_a_word(tmp_path):
     with pytest.raises(DataError, match='pictures="front"'):
         load(tmp_path)
     assert not load(tmp_path, pictures="front").missing["image"].any()
+    assert main(["data", "describe", str(tmp_path), "--pictures", "front", "--no-plot"]) == 0
 
 
 def test_pictures_stand_upright_and_on_white(tmp_path):
