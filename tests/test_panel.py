@@ -291,6 +291,9 @@ def test_two_views_of_the_same_items_are_joined_by_lines(tiny):
     np.testing.assert_allclose(lines["y"][1::3], pictures["item/content"].xy[:, 1])
     assert np.isnan(lines["x"][2::3]).all()
     assert sum(len(t["x"]) for t in points) == 2 * n
+    shapes = [t["marker"].get("symbol", "circle") for t in points]
+    half = len(shapes) // 2
+    assert shapes[half:] == [f"{shape}-open" for shape in shapes[:half]]
     made.controls["maps"].value = "item/id, item/content"
     assert list(made._shelf.maps) == ["item/id", "item/content"]
     assert made.studio.join(WAIT)

@@ -162,7 +162,8 @@ class Map:
                     trace.marker.showscale = False
                 if self.pair:
                     said = self.pair[half]
-                    trace.marker.symbol = "circle" if half == 0 else "diamond-open"
+                    if half == 1:  # the same shape, open: category and half are told apart without their colour
+                        trace.marker.symbol = f"{trace.marker.symbol or 'circle'}-open"
                     trace.marker.line.width = 0.5 if half == 0 else 1.4
                     trace.hovertemplate = "%{text}<extra>" + html.escape(said) + "</extra>"
                 if webgl and not isinstance(trace, go.Scattergl):
@@ -227,7 +228,7 @@ def legend(
     if pairs:
         halves = (
             f'<span class="mmrec-scale">{mark("#666", "circle")} {html.escape(pairs[0])} '
-            f"{mark('none', 'diamond')} {html.escape(pairs[1])}, the same {what} joined by a line</span>"
+            f"{mark('none', 'circle')} {html.escape(pairs[1])}, the same {what} joined by a line</span>"
         )
     if kind == "none" or values is None:
         return halves
@@ -242,7 +243,7 @@ def legend(
         if kind == "cold":
             colour, symbol = (palette.RED, "star") if label.startswith("cold") else (palette.SKY, "circle")
         on = "true" if label == pressed else "false"
-        picture = mark(colour, "circle" if pairs else symbol)
+        picture = mark(colour, symbol)
         cells.append(
             f'<button type="button" data-do="legend" data-key="legend-{html.escape(label)}" data-value="{html.escape(label)}" '
             f'aria-pressed="{on}" title="Show only these {len(members):,} in all maps">{picture}{html.escape(label)}</button>'
