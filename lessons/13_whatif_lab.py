@@ -265,6 +265,8 @@ view, b = "item/final", pins["no layer"]
 spots, moved = aligned([pins["A"], b], view)
 share = difference(pins["A"], b, view).changed
 names = bazaar.items["title"].to_numpy()[pins["A"].rows[view]]
+length = np.linalg.norm(moved - spots, axis=1)
+print(f"lines and colours: correlation {np.corrcoef(length[warm], share[warm])[0, 1]:.2f}")
 figure = go.Figure()
 for start, end in zip(spots[::6], moved[::6]):
     figure.add_scatter(x=[start[0], end[0]], y=[start[1], end[1]], mode="lines", line={"color": palette.FAINT, "width": 1}, hoverinfo="skip")
@@ -272,17 +274,17 @@ figure.add_scatter(
     x=moved[:, 0], y=moved[:, 1], mode="markers", text=names,
     marker={"size": 7, "color": share, "colorscale": "Viridis", "cmin": 0, "cmax": 1, "colorbar": {"title": "neighbours<br>changed", "tickformat": ".0%"}},
 )
-frame = {"showticklabels": False, "showgrid": False, "zeroline": False}
+frame = {"showticklabels": False, "showgrid": False, "zeroline": False, "ticks": ""}
 figure.update_xaxes(title=f"{b.methods[view]} 1 (no unit)", **frame).update_yaxes(title=f"{b.methods[view]} 2 (no unit)", scaleanchor="x", **frame)
 figure.update_layout(
-    template=palette.template(), height=470, showlegend=False,
+    template=palette.template(), height=500, width=760, showlegend=False,
     title=f"Without the graph {np.nanmean(share[warm]):.0%} of the neighbours are others, in every corner of the map",
     meta={"alt": "Map of the items without graph layers, coloured by the share of changed neighbours; lines lead from where every sixth item was with two layers."},
 )
 
 # %% [markdown]
-# *Takeaway: lines show how points moved in the picture, colours what changed in the vectors. Long lines and dark points occur together: there the
-# picture moved and the neighbours stayed.*
+# *Takeaway: lines show how points moved in the picture, colours what changed in the vectors. The two have hardly anything to do with each other (the
+# correlation is near 0): whole groups travel together and keep their neighbours.*
 #
 # How far may a point move for no reason at all? We draw **one** table with three seeds of UMAP. Not one vector changes. And we draw pure noise.
 
@@ -301,7 +303,8 @@ width = np.ptp(drawn[0], axis=0).max()
 for seed in (1, 2):
     away = np.median(np.linalg.norm(align_to(drawn[0], drawn[seed]) - drawn[0], axis=1)) / width
     print(f"drawing {seed} against drawing 0: half of the points moved by more than {away:.0%} of the picture's width")
-print({name: f"{share:.0%} of the neighbours kept" for name, share in kept.items()})
+for name, part in kept.items():
+    print(f"{name}: {part:.0%} of the neighbours kept")
 
 # %%
 figures.embedding_map(of_noise, kept=kept["noise"], method="UMAP", height=420, title="UMAP of pure noise: a neat shape, and nothing in it")
@@ -342,7 +345,7 @@ pd.DataFrame({
     "item": garden.item_ids, "title": garden.items["title"], "category": garden.items["category"], "description": garden.items["caption"],
 }).to_csv(mine / "things.csv", index=False)
 for file in ("likes.csv", "things.csv"):
-    print(file, *(mine / file).read_text().splitlines()[:3], sep="\n    ")
+    print(file, *(row[:110] for row in (mine / file).read_text().splitlines()[:3]), sep="\n    ")
 print("pictures/", *sorted(p.name for p in (mine / "pictures").iterdir())[:3], "…", sep="\n    ")
 
 # %% [markdown]
@@ -354,7 +357,7 @@ shop = load(mine, split="user-time")
 print(shop)
 print(shop.source)
 print("without a picture:", int(shop.missing["image"].sum()), "· cold items:", int(shop.cold_items.sum()))
-figures.contact_sheet(shop.images[:16], shop.items["title"].tolist()[:16])
+figures.contact_sheet(shop.images[:15], shop.items["title"].tolist()[:15])
 
 # %% [markdown]
 # ## All models, one call
