@@ -61,7 +61,7 @@ def ask(text):
 
 line = f"lightgcn?{HOW}&l2=0.01"
 light, light_row = ask(line)
-print(line, light_row)
+print(line, {name: round(value, 3) for name, value in light_row.items()})
 
 # %% [markdown]
 # The same line, the same numbers? Not nearly: exactly.
@@ -101,11 +101,12 @@ reveal(
     "lambda-cold", "it rises far above chance" if last["cold items"] > 0.15 else "it rises a little, to chance",
     f"To {last['cold items']:.2f}. And recall over all falls to {last['recall@20']:.2f}. The warm vectors shrink to a length of "
     f"{last['length, warm']:.3f}; the cold ones, which no batch ever touched, keep their {last['length, cold']:.1f} of random numbers. "
-    "The longest vectors top every list.",
+    "A list is topped by whatever has length.",
 )
 
 # %% [markdown]
-# *Takeaway: one gauge went up, and the model is ruined. Nobody rescued a cold item: they are all recommended, to everyone. Read a number
+# *Takeaway: one gauge went up, and the model is ruined. Nobody rescued a cold item: beside warm vectors of no length,
+# random ones are on top of everyone's list. Read a number
 # beside the number it can be bought with. Here: cold recall beside recall.*
 #
 # ## Rule two: change the data to learn what the model uses
@@ -393,8 +394,8 @@ reveal(
 )
 
 # %% [markdown]
-# *Takeaway: with a few hundred users a single split cannot rank ten models: most lie in one interval, and plain counting is among them. What it can
-# tell: popularity and chance are far away. Choose on valid, look at the interval, repeat with seeds (`--seeds 3`) before you say "better".*
+# *Takeaway: with a few hundred users a single split cannot rank those on top: several lie in one interval, and plain counting is among them. What
+# it can tell: popularity and chance are far away. Choose on valid, look at the interval, repeat with seeds (`--seeds 3`) before you say "better".*
 #
 # And the panel opens on your shop as on the bazaar:
 
