@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import bm3_forms, collapse, content_use
 from mmrec_teach.cli import build_parser
 from mmrec_teach.cli.train import as_markdown
 from mmrec_teach.training.experiments import read_comparison
@@ -49,3 +50,15 @@ def test_results_name_the_command_that_made_them():
         result = json.loads(file.read_text(encoding="utf-8"))
         command = result.get("made_by", result)["command"]
         assert command.startswith(("mmrec-teach ", "python benchmarks/")), file.name
+
+
+def test_the_studies_print_what_their_page_shows():
+    page = (ROOT / "docs" / "studies.md").read_text(encoding="utf-8")
+
+    def result(name: str):
+        return json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text(encoding="utf-8"))
+
+    assert content_use.as_markdown(result("content_use")) in page
+    assert collapse.table(result("collapse")) in page
+    for name, study in result("bm3_forms")["studies"].items():
+        assert bm3_forms.table(name, study) in page
