@@ -108,11 +108,6 @@ def serve(notebook: Path, port: int, browser: bool) -> None:
             str(notebook),
             "--Voila.log_level=ERROR",
             "--VoilaConfiguration.show_tracebacks=True",
-            # other extensions of JupyterLab need parts of it that are not in Voilà's page
-            *(
-                f"--VoilaConfiguration.extension_allowlist={name}"
-                for name in ("@jupyter-widgets/jupyterlab-manager", "anywidget")
-            ),
         ],
         ip="127.0.0.1",
         port=port,

@@ -114,6 +114,8 @@ function render({ model, el }) {
       send({ set: input.dataset.of, value });
     } else if (input.dataset.name && input.type !== "range") set(input);
   });
+  // a number that was refused while its field had the focus: show what holds
+  el.addEventListener("focusout", (event) => { if (event.target.dataset.of !== undefined) setTimeout(fill, 300); });
   el.addEventListener("keydown", (event) => {
     // JupyterLab listens to keys of the whole page: what is typed here stays here
     if (!event.ctrlKey && !event.metaKey && !(event.shiftKey && event.key === "Enter")) event.stopPropagation();
