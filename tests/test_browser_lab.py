@@ -1,15 +1,23 @@
-"""The what-if panel in real JupyterLab and real Chromium, by keyboard where a reader may use one."""
+"""The what-if panel in real JupyterLab and as a page of its own, in real Chromium, by keyboard where a reader may use one."""
 
 from __future__ import annotations
 
 import os
 import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import nbformat
+import psutil
 import pytest
 
 from mmrec_teach.cli.doctor import find_chromium
@@ -335,3 +343,79 @@ def test_after_a_reload_and_a_restarted_kernel_something_is_left(lab):
     twin = page.locator(".mmrec-twin img").first
     twin.wait_for(timeout=WAIT)
     assert "recall@20" in twin.get_attribute("alt")
+
+
+# -- the panel as a page -----------------------------------------------------------------------------------------------------
+def test_the_app_opens_runs_follows_a_link_and_ends(tmp_path, page):
+    pytest.importorskip("voila", reason="Voilà is not installed (pip install the extra app)")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from mmrec_teach.cli import main; sys.exit(main())"
+    words = ["whatif", "bpr", "--data", "bazaar/garden", "--no-browser", "--port", str(port)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("JUPYTER_")}
+    environment |= {
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(tmp_path),
+        "IPYTHONDIR": str(tmp_path / "ipython"),
+        "PYTHONUNBUFFERED": "1",
+    }
+    log = open(tmp_path / "log", "w", encoding="utf-8")  # noqa: SIM115 - closed below; a pipe that nobody reads would fill
+    app = subprocess.Popen(
+        [sys.executable, "-c", code, *words], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+    )
+    try:
+        errors: list[str] = []
+        page = page.context.browser.new_page(viewport={"width": 1400, "height": 1000})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        address = wait_for_address(page, app, tmp_path / "log")
+        page.goto(address, timeout=WAIT)
+        panel = page.locator(".mmrec-whatif")
+        panel.wait_for(timeout=WAIT)
+        wait_for(page, panel, "now.pill === 'done'")
+        picture(panel)
+        assert page.locator(".jp-InputArea, .jp-CodeMirrorEditor, .cm-editor, .CodeMirror").count() == 0
+        assert "import" not in page.locator("body").inner_text()
+        settle(page, panel, lambda: control(panel, "l2").press("ArrowRight"))
+        page.goto(f"{address}&setting={quote('bpr?l2=0.05&seed=4&data=bazaar/kitchen')}", timeout=WAIT)
+        panel.wait_for(timeout=WAIT)
+        wait_for(page, panel, "now.pill === 'done'")
+        assert "bpr on bazaar/kitchen" in panel.locator(".mmrec-title").inner_text()
+        assert panel.locator('.mmrec-value[data-of="l2"]').input_value() == "0.05"
+        assert control(panel, "seed").input_value() == "4"
+        page.goto(f"{address}&setting=bpr?nothing=4", timeout=WAIT)
+        page.locator(".mmrec-refused", has_text="bpr has no such setting").wait_for(timeout=WAIT)
+        assert errors == []
+        family = psutil.Process(app.pid).children(recursive=True)
+        assert family
+        app.send_signal(signal.SIGINT)
+        assert app.wait(60) == 0
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert alive == []
+        assert not [path for path in tmp_path.iterdir() if path.name.startswith(("mmrec-whatif-", "voila_"))]
+    finally:
+        log.close()
+        if app.poll() is None:
+            for process in [*psutil.Process(app.pid).children(recursive=True), app]:
+                process.kill()
+            app.wait()
+
+
+def wait_for_address(page: Any, app: subprocess.Popen, log: Path) -> str:
+    """Return the address that the command prints, once a server answers there."""
+    for _ in range(WAIT // 200):
+        said = log.read_text(encoding="utf-8")
+        assert app.poll() is None, said
+        found = re.search(r"^What if: (\S+)$", said, re.MULTILINE)
+        if found:
+            try:
+                urllib.request.urlopen(found[1].split("?")[0] + "voila/static/none", timeout=5)
+            except urllib.error.HTTPError:
+                return found[1]  # an answer, whatever it is
+            except OSError:
+                pass
+            else:
+                return found[1]
+        page.wait_for_timeout(200)
+    raise AssertionError(f"no address within {WAIT // 1000} s; the command said:\n{log.read_text(encoding='utf-8')}")
