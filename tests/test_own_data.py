@@ -104,7 +104,7 @@ def test_texts_that_share_no_word_do_not_keep_the_rest_from_opening(tmp_path):
         ({"header": "1,2"}, "a first line that names the columns"),
         ({"header": "user,item,date", "when": "3.{}.2024".format}, "a date such as 2024-05-31"),
     ],
-    ids=str,
+    ids=["no picture named so", "folders only", "no header", "a date day first"],
 )
 def test_what_cannot_be_understood_is_said_in_a_sentence(names, says, tmp_path):
     with pytest.raises(DataError, match=says):

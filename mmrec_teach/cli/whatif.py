@@ -108,6 +108,9 @@ def serve(notebook: Path, port: int, browser: bool) -> None:
             str(notebook),
             "--Voila.log_level=ERROR",
             "--VoilaConfiguration.show_tracebacks=True",
+            # a page that closes leaves its kernel behind; one that stays open keeps it, also while nobody touches it
+            "--MappingKernelManager.cull_idle_timeout=60",
+            "--MappingKernelManager.cull_interval=20",
         ],
         ip="127.0.0.1",
         port=port,
