@@ -351,7 +351,7 @@ def test_its_commands_work(hand_out, site):
     program = site / "bin" / "mmrec-teach"
     listed = in_hand_out(hand_out, site, [sys.executable, str(program), "--help"])
     assert listed.returncode == 0, listed.stderr
-    assert re.findall(r"^    ([a-z]+)", listed.stdout, re.MULTILINE) == ["data", "doctor", "train", "compare"]
+    assert re.findall(r"^    ([a-z]+)", listed.stdout, re.MULTILINE) == ["atlas", "data", "doctor", "sweep", "train", "compare"]
     checked = in_hand_out(hand_out, site, [sys.executable, str(program), "data", "verify"])
     assert checked.returncode == 0, checked.stdout + checked.stderr
     version = in_hand_out(hand_out, site, [sys.executable, str(program), "--version"])

@@ -168,7 +168,8 @@ def sandbox(tmp_path):
         log.write_text("", encoding="utf-8")
         settings = {**os.environ, **environment}
         # what an outer `make test ARGS=…` hands down must not reach this one
-        for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", *({"ARGS", "PYTHON", "WORKERS"} - environment.keys())):
+        ours = {"ARGS", "PYTHON", "WORKERS"} - environment.keys()
+        for name in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", *ours):
             settings.pop(name, None)
         done = subprocess.run(["make", *words], cwd=tmp_path, capture_output=True, text=True, env=settings)
         return done, log.read_text(encoding="utf-8").splitlines()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HOME = Path(mmrec_teach.__file__).resolve().parent
 STUDENT = "student"
 EXERCISES = "grading/exercises"
-FILE_TYPES = (".py", ".json", ".toml")
+FILE_TYPES = (".py", ".json", ".toml", ".js", ".css")
 # What hands out, grades, and makes lessons: a student has no use for it. Whatever imports these stays out, too.
 TEACHERS = (
     "classroom/assign.py",

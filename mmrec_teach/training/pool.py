@@ -143,16 +143,27 @@ def _start(file: Path, threads: int) -> _Worker:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Let a child inherit that Ctrl-C waits: it must not die of it while it still imports. Here it comes when the block ends."""
+    """Let Ctrl-C wait until a child has started; it comes when the block ends.
+
+    The signal is blocked, which the child inherits: it must not die of it while it still imports. And Python's own answer waits
+    too: another thread may receive the signal, and an exception between two halves of a start leaves a child without its orders.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    came: list[int] = []
+    main = threading.current_thread() is threading.main_thread()  # signals are answered there alone
+    answer = signal.signal(signal.SIGINT, lambda number, frame: came.append(number)) if main else None
     resource_tracker.ensure_running()  # starting it would let Ctrl-C through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if answer is not None:
+            signal.signal(signal.SIGINT, answer)
+            if came:
+                signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager

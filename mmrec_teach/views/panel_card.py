@@ -203,7 +203,9 @@ class Card:
         do, value = content.get("do"), content.get("value")
         if do == "find":
             found = self.catalogue.find(str(value or ""))
-            self._found.html = self._thumbs(found) if found else '<p class="mmrec-quiet">nothing found</p>' if value else ""
+            self._found.html = (
+                self._thumbs(found) if found else '<p class="mmrec-quiet">no such title or category</p>' if value else ""
+            )
             if found and not content.get("typing"):
                 self._on_item(found[0])
         elif do == "item":

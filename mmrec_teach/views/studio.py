@@ -193,6 +193,7 @@ class Studio(Worker):
 
     @switches.setter
     def switches(self, value: Switches) -> None:
+        """Change the data; a run begins anew."""
         if value == self._switches:
             return
         value.apply(self.data)  # says at once what is wrong

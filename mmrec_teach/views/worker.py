@@ -61,6 +61,7 @@ class Session:
 
     @property
     def steps(self) -> int:
+        """Optimiser steps so far; 0 where the loop is the caller's own."""
         return self.trainer.steps_done if self.trainer is not None else 0
 
 
