@@ -69,7 +69,7 @@ STUDIES = {
     "baby-multimodal": Study(
         "amazon-baby",
         f"--models buir,bm3,vbpr,lattice,freedom,dualgnn,grcn,mmgcn {BOTH} --grid lattice.l2=0.001 --grid vbpr.l2=0.01 "
-        f"--grid dualgnn.l2=0.01 --grid grcn.l2=0.01,0.1 --grid mmgcn.l2=0.01,0.1 {EVERY_OTHER}",
+        f"--grid dualgnn.l2=0.01 --grid grcn.l2=0.01,0.1 --grid mmgcn.l2=0.01 {EVERY_OTHER}",
         BABY,
         (DERIVED,),
     ),
