@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["bazaar", "baby"])
+@pytest.mark.parametrize("name", ["bazaar", "baby", "baby-multimodal", "tiktok"])
 def test_tables_are_those_the_command_prints(name):
     assert as_markdown(read_comparison(ROOT / "benchmarks" / "results" / f"{name}.json")) in README
 
@@ -43,6 +43,12 @@ def test_the_baby_table_reaches_the_published_numbers():
         assert rows[model]["test_train_mask"]["recall@20"]["mean"] >= 0.97 * published
         tried = rows[model]["tried"]
         assert rows[model]["weights"] == max(tried, key=lambda t: t["valid"])["weights"], "settings are chosen on valid"
+
+
+def test_buir_reaches_its_published_number_within_three_percent():
+    rows = {row["model"]: row for row in read_comparison(ROOT / "benchmarks" / "results" / "baby-multimodal.json")["rows"]}
+    assert rows["buir"]["test_train_mask"]["recall@20"]["mean"] >= 0.97 * rows["buir"]["published"]["recall@20"]
+    assert {"bm3", "vbpr", "lattice", "freedom", "mmgcn", "grcn", "dualgnn"} <= rows.keys()
 
 
 def test_results_name_the_command_that_made_them():
