@@ -37,6 +37,19 @@ def real_data() -> Path:
     pytest.skip("real data sets are not at hand (set MMREC_TEACH_REAL_DATA to their folder)")
 
 
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser's path; a skip in one plain sentence where there is none, a failure where one is required."""
+    from mmrec_teach.cli.doctor import find_chromium
+
+    if (path := find_chromium()) is None:
+        reason = "there is no Chromium here (install it, or name it in MMREC_TEACH_CHROMIUM)"
+        if os.environ.get("MMREC_TEACH_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"MMREC_TEACH_REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+    return path
+
+
 def make_tiny(seed: int = 0, n_users: int = 30, n_items: int = 40) -> Dataset:
     """Users like items of their own parity; features reveal the parity; the last two items are cold."""
     rng = np.random.default_rng(seed)

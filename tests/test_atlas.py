@@ -5,17 +5,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-import os
 import re
 import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mmrec_teach.cli import main
-from mmrec_teach.cli.doctor import find_chromium
 from mmrec_teach.data import load
 from mmrec_teach.errors import DataError, InputError, OptionError
 from mmrec_teach.training.sweep import read_sweep, sweep
@@ -221,13 +218,8 @@ def in_browser(test):
 
 
 @pytest.fixture(scope="module")
-def page_of():
+def page_of(chromium):
     """Opens a file in one Chromium; asserts in the end that nothing was asked of a network and no script failed."""
-    if find_chromium() is None:
-        reason = "there is no Chromium here (install it, or name it in MMREC_TEACH_CHROMIUM)"
-        if os.environ.get("MMREC_TEACH_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"MMREC_TEACH_REQUIRE_BROWSER=1, but {reason}")
-        pytest.skip(reason)
     asked = []
     with browser_page(1400, 1000) as page:
         page.emulate_media(reduced_motion="reduce")
@@ -328,14 +320,11 @@ def test_narrow_windows_hold_everything(page_of, file, width):
 
 @in_browser
 def test_axe_finds_nothing(page_of, file):
-    """axe-core, where MMREC_TEACH_AXE names its file: it is no dependency of this repository."""
-    axe = os.environ.get("MMREC_TEACH_AXE")
-    if not axe:
-        pytest.skip("axe-core is not at hand (name its axe.min.js in MMREC_TEACH_AXE)")
+    axe = pytest.importorskip("axe_playwright_python.base", reason="axe is not installed (pip install the extra test)")
     page = page_of(file)
     for width in (1400, 500):
         page.set_viewport_size({"width": width, "height": 1000})
-        page.evaluate(Path(axe).read_text(encoding="utf-8"))  # not add_script_tag: the page's own rules forbid it
+        page.evaluate(axe.AXE_SCRIPT)  # not add_script_tag: the page's own rules forbid it
         found = page.evaluate("async () => (await axe.run()).violations.map(v => [v.impact, v.id, v.nodes.map(n => n.html)])")
         assert found == []
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 import psutil
 import pytest
 
-from mmrec_teach.cli.doctor import find_chromium
 from tests.lab_driver import browser_page, errors_of, figure_data, open_notebook, run_all, running_lab
 from tests.toy_course import make_course
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(480)]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chromium() -> None:
-    """Skip in one plain sentence where there is no browser; fail where one is required."""
-    if find_chromium() is None:
-        reason = "there is no Chromium here (install it, or name it in MMREC_TEACH_CHROMIUM)"
-        if os.environ.get("MMREC_TEACH_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"MMREC_TEACH_REQUIRE_BROWSER=1, but {reason}")
-        pytest.skip(reason)
+pytestmark = [
+    pytest.mark.usefixtures("chromium"),
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.timeout(480),
+]
 
 
 def move_slider(page, name: str, key: str) -> None:

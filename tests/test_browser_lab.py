@@ -20,12 +20,16 @@ import nbformat
 import psutil
 import pytest
 
-from mmrec_teach.cli.doctor import find_chromium
 from tests.lab_driver import browser_page, errors_of, figure_data, open_notebook, run_all, running_lab
 from tests.toy_course import make_course
 
 ROOT = Path(__file__).resolve().parent.parent
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(480)]
+pytestmark = [
+    pytest.mark.usefixtures("chromium"),
+    pytest.mark.browser,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.timeout(480),
+]
 WAIT = 120_000  # milliseconds before a state that does not come is given up
 PAGE_SETTINGS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
 
@@ -45,16 +49,6 @@ STATE = """panel => {
     return { update: Number(/update (\\d+)/.exec(words)?.[1] ?? 0), epoch: Number(/epoch (\\d+)/.exec(words)?.[1] ?? 0),
         pill: panel.querySelector(".mmrec-pill")?.textContent ?? "", words };
 }"""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _chromium() -> None:
-    """Skip in one plain sentence where there is no browser; fail where one is required."""
-    if find_chromium() is None:
-        reason = "there is no Chromium here (install it, or name it in MMREC_TEACH_CHROMIUM)"
-        if os.environ.get("MMREC_TEACH_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"MMREC_TEACH_REQUIRE_BROWSER=1, but {reason}")
-        pytest.skip(reason)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import math
-import os
 import re
 import textwrap
 from collections import Counter
@@ -507,15 +506,11 @@ MEASURE = """() => {
 
 @pytest.mark.browser
 @pytest.mark.xdist_group("browser")
-def test_pages_fit_every_screen(out):
+def test_pages_fit_every_screen(out, chromium):
     """At any width, nothing is cut, headings do not touch, and the letters of a picture can be read."""
-    from mmrec_teach.cli.doctor import find_chromium
-    from tests.lab_driver import CHROMIUM_OPTIONS
-
-    if (chromium := find_chromium()) is None:
-        reason = "there is no Chromium here (install it, or name it in MMREC_TEACH_CHROMIUM)"
-        pytest.fail(reason) if os.environ.get("MMREC_TEACH_REQUIRE_BROWSER") == "1" else pytest.skip(reason)
     from playwright.sync_api import sync_playwright
+
+    from tests.lab_driver import CHROMIUM_OPTIONS
 
     ada = loaded(out, "01_bpr", "Ada")
     lost = Verdict("bpr_score", "error", advice="The grader could not finish this one. It is no fault of the submission.")
