@@ -199,7 +199,7 @@ def test_stop_step_and_undo(lab):
     wait_for(page, panel, "now.pill === 'paused'")
     at = state(panel)["epoch"]
     control(panel, "step").click()
-    wait_for(page, panel, f"now.pill === 'done' && now.epoch === {at + 1}")
+    wait_for(page, panel, f"now.pill === 'paused' && now.epoch === {at + 1}")
     python(page, "panel.studio.epochs = 3")
     slider = control(panel, "bpr")
     before = slider.input_value()

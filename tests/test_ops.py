@@ -112,6 +112,8 @@ def test_missing_items_have_no_neighbours():
     assert graph[:, 1].sum() == 0
     with pytest.raises(OptionError, match="1 to 5 for 5 items"):
         knn_graph(x, 6, missing=missing)
+    with pytest.raises(OptionError, match="too few items with features to find neighbours among .found 0 of 6"):
+        knn_graph(x, 3, missing=np.ones(6, bool))
 
 
 @pytest.mark.parametrize(

@@ -175,10 +175,45 @@ def test_data_switches_are_offered_and_taken_back(live):
     assert live.studio.last.run.settings == live.studio.settings()
 
 
+def test_a_share_that_leaves_nothing_is_refused(live):
+    live._form._heard({"set": "data-missing", "value": 1})
+    assert "missing: share out of range (found 1, expected a number from 0 to 0.9)" in live._error.html
+    assert live.studio.switches.missing == live.controls["data-missing"].value == 0.0
+
+
+def test_the_form_shows_the_terms_that_the_model_has_under_its_options(tiny):
+    class Staged(Toy):
+        choices = {"mood": ("calm", "wild")}
+
+        @property
+        def terms(self):
+            return ("fit", "pull") if self.options["mood"] == "wild" else ("fit",)
+
+    stepper = Stepper()
+    made = whatif(Staged, tiny, epochs=1, trainer=stepper, umap=False, debounce=0.0, interval=0.0, autostart=False)
+    assert "mmrec-control-fit" in made._form.html
+    assert "mmrec-control-pull" not in made._form.html
+    stepper.allow(4)
+    made.controls["mood"].value = "wild"
+    assert made.studio.join(WAIT)
+    assert "mmrec-control-pull" in made._form.html
+    made.controls["pull-on"].value = True
+    assert made.studio.join(WAIT)
+    assert stepper.seen[-1] == {"fit": 1.0, "pull": 0.1}
+    made._undo()
+    made._undo()
+    assert made.studio.join(WAIT)
+    assert made.controls["mood"].value == "calm"
+    assert "mmrec-control-pull" not in made._form.html
+    made.close()
+
+
 def test_step_and_undo(live):
     live.controls["step"].click()
     assert live.studio.join(WAIT)
     assert live.studio.last.epoch == 1
+    assert "paused" in live._status.html
+    assert "epoch 1<" in live._status.html  # of no plan
     assert live.controls["undo"].disabled
     live.controls["l2"].value = 0.5
     assert live.studio.join(WAIT)

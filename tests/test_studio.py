@@ -142,12 +142,17 @@ def test_a_run_with_weights_moved_in_the_middle_is_repeated_bit_for_bit(name, te
     np.testing.assert_array_equal(table(other), table(made))
     assert other.setting().to_text() == text
     assert (other.values[term], other.values["seed"], other.switches) == (0.3, 4, Switches(cold=0.1))
+    assert other.epochs == Setting.from_text(text).epochs
 
     third, _ = live(name, tiny)
     finish(third)
     third.apply_setting(text)
     assert third.join(WAIT)
     np.testing.assert_array_equal(table(third), table(made))
+    assert third.epochs == other.epochs
+    while third.can_undo:
+        third.undo()
+    assert third.epochs == 2
 
 
 def test_settings_of_other_models_and_data_are_refused(tiny, bazaar):
@@ -183,7 +188,7 @@ def test_step_trains_one_epoch_and_go_on_goes_on_in_either_mode(tiny):
     for expected in (1, 2):
         made.step()
         assert made.join(WAIT)
-        assert (made.last.kind, made.last.epoch) == ("finished", expected)
+        assert (made.last.kind, made.last.epoch) == ("stopped", expected)  # paused: nobody said how far it was to go
     made.go_on()
     assert made.join(WAIT)
     assert made.last.epoch == 4

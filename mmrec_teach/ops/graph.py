@@ -93,6 +93,14 @@ def transposed(matrix: Tensor) -> Tensor:
     return csr(columns, rows, matrix.values(), (matrix.shape[1], matrix.shape[0]))
 
 
+def user_item_block(adjacency: Tensor, n_users: int) -> Tensor:
+    """Return the rows of users and the columns of items of a CSR matrix over all nodes (users first), as CSR (U, I)."""
+    rows, columns = _coordinates(adjacency)
+    kept = (rows < n_users) & (columns >= n_users)
+    shape = n_users, adjacency.shape[0] - n_users
+    return csr(rows[kept], columns[kept] - n_users, adjacency.values()[kept], shape)
+
+
 def reweighted(matrix: Tensor, values: Tensor) -> Tensor:
     """Return a CSR matrix with the same positions (shared, not copied) and other ``values`` (n stored,)."""
     with warnings.catch_warnings():
@@ -187,6 +195,14 @@ def nearest(
     else:
         present = ~(missing if isinstance(missing, Tensor) else torch.from_numpy(np.array(missing, dtype=bool))).to(x.device)
     most = int(present.sum()) - (0 if include_self else 1)
+    if most < 1:
+        raise OptionError(
+            "too few items with features to find neighbours among",
+            where=where,
+            found=f"{int(present.sum())} of {n}",
+            expected="more",
+            fix="Hide the features of fewer items",
+        )
     if not 1 <= k <= most:
         raise OptionError(
             "number of neighbours out of range",

@@ -119,6 +119,12 @@ def constructor_options(factory: Callable[..., Recommender]) -> dict[str, Any]:
     }
 
 
+def terms_of(model: Recommender) -> tuple[str, ...]:
+    """Return the loss terms that a model has under its options, in the order of its class."""
+    mine = getattr(model, "terms", None)
+    return tuple(term for term in type(model).default_weights if mine is None or term in mine)
+
+
 def weight_control(term: str, default: float) -> Control:
     """Return the log slider with switch of a loss term, three powers of ten to either side of its default."""
     centre = default if default > 0 else 0.1

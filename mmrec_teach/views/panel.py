@@ -200,18 +200,18 @@ class WhatIf:
 
     def _make_form(self) -> Form:
         studio, prefix = self.studio, self._prefix
-        inside: dict[str, list[str]] = {"weight": [], "option": [], "training": []}
+        rows: list[tuple[Control, str]] = []
         before = set(self.controls)
         for control in studio.controls:
             value = studio.values.get(control.name, control.default)
-            inside[control.kind].append(control_html(control, value, prefix))
+            rows.append((control, control_html(control, value, prefix)))
             choices = choices_of(control, value) if control.style == "choice" else ()
             handle = self._handle(control.name, value, self._setter(control), choices)
             if control.kind == "weight":
                 on = self._handle(f"{control.name}-on", control.name not in studio.off, self._switcher(control.name, handle))
                 handle.disabled = not on.value
         self._handle("seed", int(studio.values["seed"]), lambda value: studio.set("seed", int(value)))
-        inside["training"].append(
+        seed = (
             f'<div class="mmrec-row mmrec-choice"><label for="{prefix}-seed" title="Of initial values, shuffling and negatives">seed'
             f'</label><input type="number" min="0" max="999999" step="1" id="{prefix}-seed" class="mmrec-control-seed" '
             'data-name="seed" data-key="seed"></div>'
@@ -226,11 +226,26 @@ class WhatIf:
             "<b>continues</b><small>warm: at once</small></label></div>"
             '<div class="mmrec-quiet">Anything but a weight always restarts.</div></fieldset>'
         )
-        heads = {"weight": "Loss weights", "option": "Model", "training": "Training"}
-        sections = [section(k, heads[k], "".join(parts)) for k, parts in inside.items() if parts]
-        sections.append(self._data_section())
+        data = self._data_section()
         handles = {name: handle for name, handle in self.controls.items() if name not in before}
-        return Form(modes + "".join(sections), "mmrec-form", handles=handles, on_error=self._refuse)
+
+        def written() -> str:
+            inside = {"weight": "", "option": "", "training": ""}
+            for control, text in rows:
+                if control.kind != "weight" or control.name in studio.terms:
+                    inside[control.kind] += text
+            inside["training"] += seed
+            heads = {"weight": "Loss weights", "option": "Model", "training": "Training"}
+            return modes + "".join(section(k, heads[k], text) for k, text in inside.items() if text) + data
+
+        self._written, self._terms = written, studio.terms
+        return Form(written(), "mmrec-form", handles=handles, on_error=self._refuse)
+
+    def _show_form(self) -> None:
+        """Write the form anew where the model has other loss terms than before: another strategy, say."""
+        if self._terms != self.studio.terms:
+            self._terms = self.studio.terms
+            self._form.html = self._written()
 
     def _data_section(self) -> str:
         """Switches on the data: drop a modality, shuffle the features, hide features, take interactions away."""
@@ -242,10 +257,24 @@ class WhatIf:
                     self._handle(f"data-{choice}", choice not in value, lambda _, control=control: self._set_several(control))
                     parts.append(tick(f"data-{choice}", f"use {choice}", f"Untick to leave {choice} out.", self._prefix))
                 continue
-            act = lambda value, name=control.name: self.studio.set_switch(name, value)  # noqa: E731
-            self._handle(name, value, act, choices_of(control, value) if control.style == "choice" else ())
+            self._handle(
+                name, value, self._share_setter(control), choices_of(control, value) if control.style == "choice" else ()
+            )
             parts.append(control_html(replace(control, name=name), value, self._prefix))
         return section("data", "Data", "".join(parts), opened=bool(self.studio.switches))
+
+    def _share_setter(self, control: Control) -> Callable[[Any], None]:
+        def act(value: Any) -> None:
+            if control.style == "float" and not control.low <= value <= control.high:  # at 1 nothing is left to learn from
+                raise InputError(
+                    "share out of range",
+                    where=control.label or control.name,
+                    found=f"{value:g}",
+                    expected=f"a number from {control.low:g} to {control.high:g}",
+                )
+            self.studio.set_switch(control.name, value)
+
+        return act
 
     def _set_several(self, control: Control) -> None:
         self.studio.set_switch(control.name, tuple(c for c in control.choices if not self.controls[f"data-{c}"].value))
@@ -348,6 +377,7 @@ class WhatIf:
             self._show_status(update)
             self._show_buttons(update)
             self._show_error(update)
+            self._show_form()
             if update.fresh:
                 self._shelf.show(update)
             if update.run is not None and (update.fresh or update.kind != "epoch"):
@@ -382,7 +412,8 @@ class WhatIf:
             share = 100 * update.epoch / until if until else 0.0
             if update.value is not None:
                 parts.append(f"{html.escape(self.studio.metric)} {update.value:.3f}")
-            parts.append(f"epoch {update.epoch}/{until}")
+            over = update.kind == "stopped" and update.epoch >= update.until  # after a step: nothing more was planned
+            parts.append(f"epoch {update.epoch}" if over else f"epoch {update.epoch}/{until}")
         words = {"": "not started", "stopped": "paused"}.get(self._state, self._state)
         kind, text, tip = start
         said = f'<span>{" · ".join(parts)}</span><span class="mmrec-start {kind}" title="{tip}">{text}</span>'
@@ -423,7 +454,7 @@ class WhatIf:
         if self._tab == "curves" and update.run is not None:
             self._show_curves(update)
         elif self._tab == "tug":
-            self._tug.show(update.tug)
+            self._tug.show(update.tug, self.studio.terms)
         elif self._tab == "top":
             self._show_top(update)
         elif self._tab == "share":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from mmrec_teach.views import figures, palette
@@ -34,12 +34,13 @@ def _mix(a: Sequence[int], b: Sequence[int], share: float) -> str:
     return "#" + "".join(f"{round(x + (y - x) * share):02x}" for x, y in zip(a, b))
 
 
-def tug_html(report: GradientReport | None, terms: Sequence[str]) -> str:
+def tug_html(report: GradientReport | None, terms: Sequence[str], there: Collection[str] | None = None) -> str:
     """Return the tug of war as HTML.
 
     Args:
         report: norms and cosines, or None before there are any.
-        terms: all loss terms of the model, in order: a term keeps its colour whether it is on or not.
+        terms: all loss terms of the model's class, in order: a term keeps its colour whether it is on or not.
+        there: those that the model has under its options; None for all.
     """
     if report is None or not report.norms:
         return f'<p class="mmrec-lead mmrec-quiet">{LEAD}</p><p>Train an epoch to see who pulls.</p>'
@@ -48,6 +49,8 @@ def tug_html(report: GradientReport | None, terms: Sequence[str]) -> str:
     bars = []
     for n, term in enumerate(terms):
         value = report.norms.get(term)
+        if value is None and there is not None and term not in there:
+            continue
         if value is None:
             bars.append(f'<span>{html.escape(term)}</span><span class="mmrec-quiet">switched off</span><span></span>')
             continue
@@ -100,10 +103,10 @@ class Tug:
         self._terms = tuple(terms)
         self.widget = Part(tug_html(None, self._terms), "mmrec-tugbox")
 
-    def show(self, report: GradientReport | None) -> None:
-        """Show the last report there is."""
+    def show(self, report: GradientReport | None, there: Collection[str] | None = None) -> None:
+        """Show the last report there is; ``there`` are the terms that the model has now."""
         if report is not None:
-            self.widget.html = tug_html(report, self._terms)
+            self.widget.html = tug_html(report, self._terms, there)
 
 
 __all__ = ["Tug", "direction", "tug_html"]

@@ -28,7 +28,7 @@ from mmrec_teach.models import Recommender, model_class
 from mmrec_teach.training.experiments import data_key
 from mmrec_teach.views import gauges as measured
 from mmrec_teach.views.colourings import colourings, error_colourings, hover_texts
-from mmrec_teach.views.controls import Control, constructor_options, controls_of, switch_controls
+from mmrec_teach.views.controls import Control, constructor_options, controls_of, switch_controls, terms_of
 from mmrec_teach.views.pins import Pin
 from mmrec_teach.views.setting import BATCH_SIZE, EPOCHS, LR, Setting, factory_name
 from mmrec_teach.views.toplists import top_list
@@ -63,7 +63,7 @@ class Studio(Worker):
         data: what to train on; None opens the setting's data set, or the bazaar.
         controls: names or :class:`Control` objects; None for all.
         views: views to draw; None draws ``item/final`` (or the model's first item view).
-        epochs: how many epochs a run takes before it pauses.
+        epochs: how many epochs a run takes before it pauses; a setting brings its own.
         metric: the validation metric to follow.
         options: fixed constructor options.
         weights: loss weights to begin with.
@@ -85,6 +85,7 @@ class Studio(Worker):
         last: the last :class:`Update`, or None.
         user: the chosen user's index, or None.
         mode: "restart" or "continue".
+        terms: the loss terms that the present run's model has; an option such as a strategy may leave out some of the class's.
 
     Raises:
         OptionError: unknown model, control or view, or a model without anything to train.
@@ -149,6 +150,7 @@ class Studio(Worker):
         with probe.evaluating():
             self._shapes = {k: tuple(v.shape) for k, v in probe.views().items()}
         self._same_space = bool(getattr(probe, "same_space", True))
+        self.terms = terms_of(probe)
         self.available_views = tuple(self._shapes)
         self.views: tuple[str, ...] = ()
         self.views = self._known_views(views) if views is not None else _default_view(self._shapes)
@@ -322,6 +324,7 @@ class Studio(Worker):
             self.values |= {t: w for t, w in weights.items() if w != 0}
             self.values |= {"lr": setting.lr, "seed": setting.seed}
             self.batch_size, self._switches = setting.batch_size, setting.switches
+            self.epochs = max(1, setting.epochs)  # a run that is compared with it is as long
             self._replay, self._stale = setting, True
 
     def _board_setting(self) -> Setting:
@@ -359,7 +362,7 @@ class Studio(Worker):
 
     # -- undo --------------------------------------------------------------------------------------------------------------
     def _board(self) -> Board:
-        return Board(dict(self.values), frozenset(self.off), self._switches, dict(self.fixed))
+        return Board(dict(self.values), frozenset(self.off), self._switches, dict(self.fixed), self.epochs)
 
     def _remember(self, name: str) -> None:
         """Note where the controls stand, before a change of ``name``."""
@@ -389,7 +392,7 @@ class Studio(Worker):
             change = self._changes.pop()
             before = self.settings()
             self.values, self.off = dict(change.board.values), set(change.board.off)
-            self._switches, self.fixed = change.board.switches, dict(change.board.fixed)
+            self._switches, self.fixed, self.epochs = change.board.switches, dict(change.board.fixed), change.board.epochs
             self._replay = None
             if change.applied:
                 training = self._training

@@ -21,6 +21,7 @@ from mmrec_teach.training import GradientReport, Trainer, gradient_report
 from mmrec_teach.training.loop import Snapshot
 from mmrec_teach.training.state import undisturbed
 from mmrec_teach.views import gauges as measured
+from mmrec_teach.views.controls import terms_of
 from mmrec_teach.views.projection import Projector, is_warm, warm_up, warm_up_error
 from mmrec_teach.views.setting import Setting
 from mmrec_teach.views.toplists import Reference, ranking, top_list
@@ -88,6 +89,7 @@ class Board:
     off: frozenset[str]
     switches: Switches
     fixed: Mapping[str, Any]
+    epochs: int
 
 
 @dataclass
@@ -235,7 +237,7 @@ class Worker:
             time.sleep(0.001)  # let the kernel's own thread have its turn
         with self._condition:
             waiting = self._request is not None  # then the next run's pictures come at once
-            kind: Kind = "finished" if turn == self._turn else "stopped"
+            kind: Kind = "finished" if turn == self._turn and what != "step" else "stopped"
         settle = not waiting and self._settles()
         self._tell(kind, draw=settle or (not waiting and not self.last.fresh), care="settled")
         return kind
@@ -395,6 +397,7 @@ class Worker:
         run.setting = replace(setting, changes=(), epochs=0, steps=0)
         data = self.switched
         model = self.factory(data, **{**self.fixed, **self.options, "seed": setting.seed})
+        self.terms = terms_of(model)
         session = Session(run, model, data, dict(setting.weights) if replayed is not None else weights)
         common = {"weights": session.weights, "batch_size": self.batch_size, "lr": setting.lr, "seed": setting.seed}
         if self._train is not None:
