@@ -70,7 +70,7 @@ class ModelContract:
     # -- shapes -----------------------------------------------------------------------------------------------------
     def test_losses_are_the_named_scalars(self, model, data):
         terms = model.losses(batch_of(data))
-        assert set(terms) == set(model.default_weights)
+        assert set(terms) == set(model.terms)
         for name, term in terms.items():
             assert term.shape == (), name
             assert torch.isfinite(term), name
@@ -119,8 +119,8 @@ class ModelContract:
             assert parameter.grad.abs().sum() > 0, name
 
     def test_a_weight_of_zero_skips_the_term(self, model, data):
-        for name in model.default_weights:
-            terms = model.losses(batch_of(data), active=set(model.default_weights) - {name})
+        for name in model.terms:
+            terms = model.losses(batch_of(data), active=set(model.terms) - {name})
             assert name not in terms
         assert model.losses(batch_of(data), active=set()) == {}
 

@@ -10,6 +10,7 @@ import torch
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.models.alignrec import AlignRec
 from mmrec_teach.models.base import Batch, Recommender
 from mmrec_teach.models.baselines import ItemKNN, Oracle, Popularity, Random
 from mmrec_teach.models.bm3 import BM3
@@ -38,6 +39,7 @@ MODELS: dict[str, type[Recommender]] = {
     "mmgcn": MMGCN,
     "grcn": GRCN,
     "dualgnn": DualGNN,
+    "alignrec": AlignRec,
 }
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "MMGCN",
     "MODELS",
     "VBPR",
+    "AlignRec",
     "Batch",
     "DualGNN",
     "ItemKNN",

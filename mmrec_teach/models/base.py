@@ -62,7 +62,7 @@ class Recommender(nn.Module):
     inside a model (initial values, dropout) draws from ``self.generator``, a CPU generator seeded by ``seed``.
 
     Class attributes:
-        default_weights: loss term -> weight. Its keys are all terms the model has.
+        default_weights: loss term -> weight. Its keys are all terms the class knows; :attr:`terms` are those of one model.
         needs_negatives: whether training batches carry sampled negatives.
         trainable: False for baselines that are fitted in ``__init__`` and have no loss terms.
         choices: option -> the values it may have, for whoever offers a choice of them (a training strategy, say).
@@ -105,7 +105,8 @@ class Recommender(nn.Module):
 
         Args:
             batch: the examples, on the model's device.
-            active: the terms wanted; None means all. A term not wanted is not computed and not returned.
+            active: the terms wanted; None means all in :attr:`terms`. A term not wanted is not computed and not returned, nor is
+                one that this model does not have.
         """
         raise NotImplementedError
 
@@ -132,6 +133,11 @@ class Recommender(nn.Module):
         if tensor is None:
             tensor = next(self.buffers(), torch.empty(0))
         return tensor.device
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The loss terms this model has, in the order of ``default_weights``. Some options of some models leave terms out."""
+        return tuple(self.default_weights)
 
     def total(self, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
         """Return the weighted sum of ``terms``."""

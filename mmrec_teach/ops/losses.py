@@ -59,6 +59,56 @@ def alignment(prediction: Tensor, target: Tensor, where: Tensor | None = None, *
     return mean_where(1 - cosine, where)
 
 
+def info_nce(
+    query: Tensor, key: Tensor, count: Tensor | None = None, *, temperature: float = 0.2, mask_duplicates: bool = True
+) -> Tensor:
+    r"""In-batch InfoNCE by cosine (van den Oord et al. 2018, arXiv:1807.03748), from queries to keys:
+
+    .. math:: -\frac1B\sum_b \ln\frac{\exp(C(q_b, k_b)/\tau)}{\sum_{b'} \exp(C(q_b, k_{b'})/\tau)}
+
+    The whole batch's sums are computed from its *distinct* rows and how often each is there, which is exact and cheaper.
+
+    Args:
+        query, key: (n, d) the distinct rows; row r of one is the positive of row r of the other.
+        count: (n,) how often a row stands in the batch, B in all; None: once each.
+        temperature: τ.
+        mask_duplicates: a row's own further copies are no negatives of it: b' runs over b and the rows that differ from b. Off
+            (released code), every copy of the positive stands in the denominator and is pushed away too.
+
+    Returns:
+        The mean over the batch; 0 where there is no row.
+    """
+    if not len(query):
+        return query.sum() + key.sum()  # 0, with a gradient of zeros
+    logits = F.normalize(query, dim=1) @ (F.normalize(key, dim=1) / temperature).T  # (n, n)
+    own = logits.diagonal()
+    if count is None:
+        return (logits.logsumexp(1) - own).mean()
+    weight = count.to(logits)
+    log_times = weight.log().expand(len(weight), -1)  # how often b' stands in the denominator of b
+    if mask_duplicates:
+        log_times = log_times.clone().fill_diagonal_(0.0)
+    return ((logits + log_times).logsumexp(1) - own) @ weight / weight.sum()
+
+
+def similarity_gap(x: Tensor, y: Tensor, count: Tensor | None = None) -> Tensor:
+    r"""Root mean square difference of two square matrices of similarities, :math:`\frac1B\lVert X - Y\rVert_F`.
+
+    Its gradient has the same size near and far from 0, and, for it is a mean over pairs, at every batch size.
+
+    Args:
+        x, y: (n, n) similarities of the batch's distinct rows.
+        count: (n,) how often a row stands in the batch, B in all; None: once each.
+    """
+    if not len(x):
+        return x.sum()
+    difference = x - y
+    if count is None:
+        return difference.norm() / len(x)
+    root = count.to(x).sqrt()
+    return (root[:, None] * difference * root).norm() / count.sum()
+
+
 def mean_where(values: Tensor, where: Tensor | None = None) -> Tensor:
     """Return the mean of the (B,) ``values`` at the rows ``where`` is True; 0 where there is none."""
     if where is None:

@@ -1,0 +1,258 @@
+"""AlignRec: content aligned with content, content with IDs, users with items; the encoder first, the recommender after it.
+
+Liu et al., "AlignRec: Aligning and Training in Multimodal Recommendations", CIKM 2024, arXiv:2403.12384.
+The symbols are the paper's; its modules and losses are named where they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmrec_teach.data import Dataset
+from mmrec_teach.errors import OptionError
+from mmrec_teach.models.base import Batch, Recommender, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.models.content import linear, modality_features
+from mmrec_teach.models.layers import whole
+from mmrec_teach.ops import graph, losses
+
+MMENC = "mmenc"  # the table of a data set that a masked multimodal encoder made
+
+
+class AlignRec(Recommender):
+    r"""One content vector per item steers its ID; content is pulled to the ID of the same item, users to what they took.
+
+    .. math::
+        H_{id} = \tfrac1{L+1}\sum_{l \le L} \hat A^{\,l} E_{id}, \qquad
+        h_{con}^i = e_{id}^i \odot \mathrm{MLP}(h_{enc}^i), \quad
+        h_{mm}^i = \sum_j S_{ij}\, h_{con}^j, \quad h_{mm}^u = \sum_i \hat R_{ui}\, h_{mm}^i
+
+        h^i = h_{mm}^i + h_{id}^i, \quad h^u = h_{mm}^u + h_{id}^u, \quad s(u, i) = h^u \cdot h^i
+
+        L_{CCA} = -\ln\frac{\exp(C(h_{mm}^i, h_{id}^i)/\tau)}{\sum_{i'}\exp(C(h_{mm}^i, h_{id}^{i'})/\tau)}
+        \;\text{and the same of users}, \qquad L_{UIA} = 1 - C(h^u, h^i)
+
+        L_{REG} = \lVert C(h_{mm}^i, h_{mm}^j) - \mathrm{sg}(C(h_{enc}^i, h_{enc}^j)) \rVert, \qquad
+        L = L_{BPR} + \alpha L_{CCA} + \beta L_{UIA} + \lambda L_{REG}
+
+    C is the cosine, S links every item to its K' nearest by C(h_enc), itself included, weights C, as D^-1/2 S D^-1/2;
+    :math:`\hat R` is the user-item block of :math:`\hat A`.
+
+    Every term is a mean, so that weights keep their meaning at any batch size: ``bpr``, ``uia`` over the batch's pairs; ``cca``
+    over its users plus over its items; ``reg`` the root mean square over its pairs of items, :math:`\tfrac1B\lVert\cdot\rVert_F`.
+
+    A cold item's :math:`h_{mm}` holds its neighbours' trained vectors. An item without any content has h_enc = 0: no
+    neighbours, h_mm = 0, and no part in ``cca`` of items and ``reg``.
+
+    Args:
+        data: its training interactions are the graph; needs at least one feature table.
+        dim: size d.
+        n_layers: depth L of H_id.
+        k: K', neighbours per item, the item itself among them.
+        temperature: τ.
+        features: the tables that make h_enc, each row scaled to length 1, side by side (a missing one is zeros). None: ``mmenc``
+            if the data set has it, else all.
+        gate: what stands for MLP in h_con: ``"plain"`` W_2 relu(W_1 x + b_1) + b_2 (paper), ``"sigmoid"`` σ(W_2 (W_1 x + b_1) +
+            b_2) (released), ``"none"`` 1: content speaks through S alone. ``"content"``: h_con is the MLP, without the ID.
+        fusion: ``"sum"`` (paper); ``"attention"`` h = a_mm h_mm + a_id h_id, a = softmax of q·tanh(W h); ``"concat"`` h_mm
+            and h_id side by side, the score is the sum of theirs.
+        reg: ``"published"`` cosines of h_mm; ``"released"`` their inner products.
+        mask_duplicates: further copies of an item (user) in the batch are no negatives of it in ``cca``. Released: off.
+        regularizer: of ``l2``: ``"squared"`` the batch's rows of E_id, ``"propagated"`` those of h (released).
+        trainable_features: h_enc is a parameter that starts from the features (released). S keeps to the features.
+        seed: of the initial values.
+
+    The released code is ``gate="sigmoid", reg="released", mask_duplicates=False, regularizer="propagated",
+    trainable_features=True``.
+
+    Views: ``user/id``, ``item/id`` are h_id, ``user/content``, ``item/content`` are h_mm: the pair that ``cca`` aligns;
+    ``item/encoder`` is h_enc; ``user/final``, ``item/final`` are h.
+    Loss terms: ``bpr``, ``cca`` (weight α), ``uia`` (β), ``reg`` (λ), ``l2``.
+    """
+
+    default_weights = {"bpr": 1.0, "cca": 0.01, "uia": 0.1, "reg": 0.1, "l2": 1e-4}
+    choices = {
+        "gate": ("plain", "sigmoid", "none", "content"),
+        "fusion": ("sum", "attention", "concat"),
+        "reg": ("published", "released"),
+        "regularizer": ("squared", "propagated"),
+    }
+
+    def __init__(
+        self,
+        data: Dataset,
+        *,
+        dim: int = 64,
+        n_layers: int = 2,
+        k: int = 10,
+        temperature: float = 0.2,
+        features: Sequence[str] | str | None = None,
+        gate: str = "plain",
+        fusion: str = "sum",
+        reg: str = "published",
+        mask_duplicates: bool = True,
+        regularizer: str = "squared",
+        trainable_features: bool = False,
+        seed: int = 0,
+    ):
+        super().__init__(data, seed=seed)
+        for name, value in (("gate", gate), ("fusion", fusion), ("reg", reg), ("regularizer", regularizer)):
+            check_choice(name, value, dict.fromkeys(self.choices[name]))
+        if not 0 < temperature < float("inf"):
+            raise OptionError(
+                "temperature out of range", where="AlignRec(temperature=)", found=temperature, expected="a number above 0"
+            )
+        self.n_layers = whole("AlignRec(n_layers=)", n_layers, 0)
+        self.gate, self.fusion, self.reg, self.regularizer = gate, fusion, reg, regularizer
+        self.k, self.tau, self.mask_duplicates = k, temperature, mask_duplicates
+        self.user_id = embedding(data.n_users, dim, self.generator)  # E_id
+        self.item_id = embedding(data.n_items, dim, self.generator)
+        encoded, has = item_vectors(data, features)
+        self.register_buffer("has", has, persistent=False)  # (I,) which items have content
+        if trainable_features:
+            self.encoded = nn.Parameter(encoded.clone())  # h_enc, (I, D)
+        else:
+            self.register_buffer("encoded", encoded, persistent=False)
+        if gate != "none":
+            self.mlp = MLP(encoded.shape[1], dim, gate, self.generator)
+        if fusion == "attention":
+            self.attention = nn.Sequential(
+                linear(dim, dim, self.generator), nn.Tanh(), linear(dim, 1, self.generator, bias=False)
+            )
+        similar = graph.knn_graph(encoded, k, missing=~has)
+        self.register_buffer("similar", similar, persistent=False)  # S, (I, I)
+        self.register_buffer("similar_t", graph.transposed(similar), persistent=False)
+        edges = data.train.users, data.train.items
+        adjacency = graph.normalized_adjacency(*edges, data.n_users, data.n_items)
+        self.register_buffer("adjacency", adjacency, persistent=False)  # Â, side U + I
+        block = graph.user_item_block(adjacency, data.n_users)
+        self.register_buffer("block", block, persistent=False)  # R̂, (U, I)
+        self.register_buffer("block_t", graph.transposed(block), persistent=False)
+
+    # -- Aggregator ---------------------------------------------------------------------------------------------------
+    def ids(self) -> tuple[Tensor, Tensor]:
+        """Return h_id of users (U, d) and items (I, d): LightGCN."""
+        h = layer = torch.cat([self.user_id.weight, self.item_id.weight])  # E_id
+        for _ in range(self.n_layers):
+            layer = graph.propagate(self.adjacency, layer)
+            h = h + layer
+        return (h / (self.n_layers + 1)).split([self.n_users, self.n_items])
+
+    def contents(self) -> tuple[Tensor, Tensor]:
+        """Return h_mm of users (U, d) and items (I, d)."""
+        e = self.item_id.weight
+        if self.gate == "none":
+            con = e
+        elif self.gate == "content":
+            con = self.mlp(self.encoded)
+        else:
+            con = e * self.mlp(self.encoded)  # h_con
+        items = graph.propagate(self.similar, con, self.similar_t)
+        return graph.propagate(self.block, items, self.block_t), items
+
+    @once_per_evaluation
+    def aggregated(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return h_id of users and items, h_mm of users and items."""
+        return *self.ids(), *self.contents()
+
+    # -- Fuser --------------------------------------------------------------------------------------------------------
+    def fuse(self, mm: Tensor, own: Tensor) -> Tensor:
+        """Return h (n, d) of h_mm and h_id (n, d), (n, 2d) with ``"concat"``."""
+        if self.fusion == "sum":
+            return mm + own
+        if self.fusion == "concat":
+            return torch.cat([mm, own], dim=1)
+        both = torch.stack([mm, own], dim=1)  # (n, 2, d)
+        return (self.attention(both).softmax(1) * both).sum(1)
+
+    @once_per_evaluation
+    def final(self) -> tuple[Tensor, Tensor]:
+        """Return h of all users and items."""
+        id_u, id_i, mm_u, mm_i = self.aggregated()
+        return self.fuse(mm_u, id_u), self.fuse(mm_i, id_i)
+
+    # -- losses -------------------------------------------------------------------------------------------------------
+    def losses(self, batch: Batch, active: Collection[str] | None = None) -> dict[str, Tensor]:
+        active = set(self.terms if active is None else active)
+        terms: dict[str, Tensor] = {}
+        fused = {"bpr", "uia"} | ({"l2"} if self.regularizer == "propagated" else set())
+        if active & (fused | {"cca"}):
+            id_u, id_i, mm_u, mm_i = self.aggregated()
+        elif "reg" in active:
+            mm_i = self.contents()[1]
+        if active & fused:
+            u = self.fuse(rows(mm_u, batch.users), rows(id_u, batch.users))  # (B, d)
+            i, j = (self.fuse(rows(mm_i, ids), rows(id_i, ids)) for ids in (batch.items, batch.negatives))
+        if "bpr" in active:
+            terms["bpr"] = losses.bpr((u * i).sum(-1), (u * j).sum(-1))
+        if active & {"cca", "reg"}:
+            users, users_count = torch.unique(batch.users, return_counts=True)
+            items, items_count = torch.unique(batch.items[self.has[batch.items]], return_counts=True)
+        if "cca" in active:
+            terms["cca"] = self.info_nce(mm_u, id_u, users, users_count) + self.info_nce(mm_i, id_i, items, items_count)
+        if "uia" in active:
+            terms["uia"] = losses.alignment(u, i, stop_gradient=False)
+        if "reg" in active:
+            enc = F.normalize(rows(self.encoded.detach(), items), dim=1)  # sg
+            mm = rows(mm_i, items)
+            mm = F.normalize(mm, dim=1) if self.reg == "published" else mm
+            terms["reg"] = losses.similarity_gap(mm @ mm.T, enc @ enc.T, items_count)
+        if "l2" in active:
+            own = self.user_id(batch.users), self.item_id(batch.items), self.item_id(batch.negatives)
+            terms["l2"] = losses.l2(*(own if self.regularizer == "squared" else (u, i, j)))
+        return terms
+
+    def info_nce(self, mm: Tensor, own: Tensor, ids: Tensor, count: Tensor) -> Tensor:
+        """Return one half of L_CCA, from h_mm to h_id of the distinct ``ids`` (n,), each ``count`` times in the batch."""
+        query, key = rows(mm, ids), rows(own, ids)
+        return losses.info_nce(query, key, count, temperature=self.tau, mask_duplicates=self.mask_duplicates)
+
+    def views(self) -> dict[str, Tensor]:
+        id_u, id_i, mm_u, mm_i = self.aggregated()
+        h_u, h_i = self.final()
+        return {
+            "user/id": id_u,
+            "item/id": id_i,
+            "user/content": mm_u,
+            "item/content": mm_i,
+            "item/encoder": self.encoded,
+            "user/final": h_u,
+            "item/final": h_i,
+        }
+
+    def score(self, users: Tensor) -> Tensor:
+        h_u, h_i = self.final()
+        return h_u[users] @ h_i.T
+
+
+class MLP(nn.Module):
+    """The map of h_enc that gates the ID: (n, D) to (n, d). ``gate`` as in :class:`AlignRec`."""
+
+    def __init__(self, n_in: int, dim: int, gate: str, generator: torch.Generator):
+        super().__init__()
+        self.first, self.second = linear(n_in, dim, generator), linear(dim, dim, generator)
+        self.gate = gate
+
+    def forward(self, h_enc: Tensor) -> Tensor:
+        x = self.first(h_enc)
+        return self.second(x).sigmoid() if self.gate == "sigmoid" else self.second(x.relu())
+
+
+def item_vectors(data: Dataset, features: Sequence[str] | str | None = None) -> tuple[Tensor, Tensor]:
+    """Return h_enc (I, D) of the chosen tables, and (I,) bool which items have any of them.
+
+    Args:
+        data, features: as in :class:`AlignRec`.
+
+    Raises:
+        DataError, OptionError: as in :func:`~mmrec_teach.models.content.modality_features`.
+    """
+    if features is None and MMENC in data.features:
+        features = MMENC
+    tables = modality_features(data, features, model="AlignRec", scaling="unit")
+    has = ~np.logical_and.reduce([data.missing[name] for name in tables])
+    return torch.cat(list(tables.values()), dim=1), torch.from_numpy(has)
