@@ -422,6 +422,8 @@ def test_the_command_says_what_it_made_or_what_is_wrong(tmp_path, capsys):
         assert sum(name.endswith(".npz") for name in wheel.namelist()) == 3, "the examples of this lesson and no other"
     assert main(["assign", "99", "--out", str(tmp_path / "two"), "--course", str(ROOT)]) == 2
     assert "no lesson is called '99'" in capsys.readouterr().err
+    assert main(["assign", "13", "--out", str(tmp_path / "two"), "--course", str(ROOT)]) == 2
+    assert "lesson 13_whatif_lab has no exercises: there is nothing to hand out" in capsys.readouterr().err
     assert not (tmp_path / "two").exists()
 
 

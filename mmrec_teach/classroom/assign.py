@@ -59,7 +59,7 @@ def assign(lessons: Sequence[str], out: Path, *, again: bool = False, root: Path
     root = course_root(root)
     plans = load_plans(root)
     chosen = tuple(
-        sorted({(plan := choose_plan(name, plans)).lesson: plan for name in lessons}.values(), key=lambda p: p.lesson)
+        sorted({(plan := choose_plan(name, plans, root)).lesson: plan for name in lessons}.values(), key=lambda p: p.lesson)
     )
     if not chosen:
         raise InputError("no lesson was named", expected=f"one or more of: {', '.join(plans)}")

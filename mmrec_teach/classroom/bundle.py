@@ -79,7 +79,7 @@ def write_bundle(
     if out.exists() and not again:
         raise InputError("a file of that name is there", where=str(out), fix="Name another, or replace it with --again")
     root = course_root(root)
-    plan = choose_plan(lesson, load_plans(root))
+    plan = choose_plan(lesson, load_plans(root), root)
     salt = secrets.randbelow(2**31) if salt is None else salt
     write_bytes(out, zipped(bundle_files(plan, root, salt), executable=("setup.sh", "run_autograder")))
     return plan, salt

@@ -98,7 +98,7 @@ def take_in(
         # results that lie there could have been handed in, and would be believed
         raise InputError("results would lie among the submissions", where=str(out), fix="Name another folder with --out")
     plans = load_plans(root)
-    chosen = [choose_plan(name, plans).lesson for name in lessons] if lessons else list(plans)
+    chosen = [choose_plan(name, plans, root).lesson for name in lessons] if lessons else list(plans)
     roster = find_submissions(folder, list(plans), chosen, out)
     kept = out / SALT if salt is None else None
     number = class_salt(out) if salt is None else salt

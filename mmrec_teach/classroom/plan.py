@@ -15,6 +15,7 @@ from mmrec_teach.files import write_text
 
 PLAN_NAME = "plan.json"
 _EXERCISES = Path(mmrec_teach.__file__).resolve().parent / "grading" / "exercises"
+_LESSONS = "[0-9][0-9]_*.py"
 _KEYS = {"id", "title", "points", "minutes", "difficulty", "hints"}
 
 
@@ -61,21 +62,28 @@ def load_plans(root: Path | None = None) -> dict[str, Plan]:
     Raises:
         InputError: no course and no plan there.
     """
-    home = Path(__file__).resolve().parents[2]
-    if root is None and any((home / "lessons").glob("[0-9][0-9]_*.py")):
-        root = home
-    here = Path.cwd() if root is None else Path(root)
-    if (here / PLAN_NAME).is_file():
-        return read_plans(here / PLAN_NAME)
-    root = course_root(root)
-    folder = root / "lessons" if (root / "lessons").is_dir() else root / "solutions"
+    place = _place(root)
+    if place.name == PLAN_NAME:
+        return read_plans(place)
     plans = {}
     known = _Known()
-    for path in sorted(folder.glob("[0-9][0-9]_*.py")):
+    for path in sorted(place.glob(_LESSONS)):
         tasks = tuple(task for task in _tasks(path.read_text(encoding="utf-8"), path.name) if task.name in known)
         if tasks:
             plans[path.stem] = Plan(path.stem, tasks)
     return plans
+
+
+def _place(root: Path | None) -> Path:
+    """The ``plan.json``, or the folder of lessons, that `load_plans` reads."""
+    home = Path(__file__).resolve().parents[2]
+    if root is None and any((home / "lessons").glob(_LESSONS)):
+        root = home
+    here = Path.cwd() if root is None else Path(root)
+    if (here / PLAN_NAME).is_file():
+        return here / PLAN_NAME
+    root = course_root(root)
+    return root / "lessons" if (root / "lessons").is_dir() else root / "solutions"
 
 
 def exercise_lessons() -> dict[str, str]:
@@ -137,9 +145,38 @@ def _tasks(text: str, where: str) -> list[Task]:
     return found
 
 
-def choose_plan(name: str, plans: dict[str, Plan]) -> Plan:
-    """The plan of the lesson a teacher means by ``1``, ``01`` or ``bpr``. Raises InputError when none or several fit."""
-    return plans[find_lesson(name, list(plans))]
+def choose_plan(name: str, plans: dict[str, Plan], root: Path | None = None) -> Plan:
+    """The plan of the lesson a teacher means by ``1``, ``01`` or ``bpr``.
+
+    Args:
+        name: what was typed.
+        plans: the lessons to choose from.
+        root: where `load_plans` found them.
+    Raises:
+        InputError: none or several fit, or the lesson that fits has no exercises.
+    """
+    try:
+        return plans[find_lesson(name, list(plans))]
+    except InputError:
+        bare = _without_exercises(name, plans, root)
+        if bare is None:
+            raise
+    raise InputError(
+        f"lesson {bare} has no exercises: there is nothing to hand out and nothing to grade",
+        expected=f"one of: {', '.join(plans)}",
+    )
+
+
+def _without_exercises(name: str, plans: dict[str, Plan], root: Path | None) -> str | None:
+    """The one lesson of that name that has no plan, or None."""
+    try:
+        place = _place(root)
+        if place.name == PLAN_NAME:
+            return None
+        stem = find_lesson(name, sorted(path.stem for path in place.glob(_LESSONS)))
+    except InputError:
+        return None
+    return None if stem in plans else stem
 
 
 def write_plans(path: Path, plans: dict[str, Plan]) -> None:
