@@ -200,9 +200,23 @@ class Dataset:
         return tuple(self.items["caption"].fillna("").astype(str))
 
     # -- variations -------------------------------------------------------------------------------------------------
-    def with_features(self, features: Mapping[str, np.ndarray], missing: Mapping[str, np.ndarray] | None = None) -> Dataset:
-        """Return the same data with other feature tables (``missing`` defaults to none missing)."""
-        return replace(self, features=features, missing=missing or {})
+    def with_features(
+        self,
+        features: Mapping[str, np.ndarray] | None = None,
+        missing: Mapping[str, np.ndarray] | None = None,
+        **more: np.ndarray,
+    ) -> Dataset:
+        """Return the same data with other feature tables, or with more.
+
+        Args:
+            features: the tables that take the place of all others; None keeps those there are.
+            missing: their flags, by default none missing.
+            more: tables to add, by name: ``data.with_features(mmenc=table)``. A row of zeros counts as missing.
+        """
+        if features is None:
+            features, missing = self.features, {**self.missing, **(missing or {})}
+        zero = {name: ~np.asarray(table).any(axis=-1) for name, table in more.items()}
+        return replace(self, features={**features, **more}, missing={**(missing or {}), **zero})
 
     def with_splits(self, train: Interactions, valid: Interactions, test: Interactions, source: str = "") -> Dataset:
         """Return the same users and items with other splits."""
