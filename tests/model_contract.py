@@ -11,7 +11,7 @@ from conftest import make_tiny
 
 from mmrec_teach.data import Dataset, Interactions
 from mmrec_teach.evaluation import evaluate
-from mmrec_teach.models import Batch, Recommender, create, load_model
+from mmrec_teach.models import MODELS, Batch, Recommender, create, load_model, model_options
 from mmrec_teach.training import NegativeSampler, Trainer, fit
 
 
@@ -58,6 +58,10 @@ class ModelContract:
 
     def build(self, data: Dataset, seed: int = 0, **more: Any) -> Recommender:
         return create(self.name, data, **{**self.options, **more}, seed=seed)
+
+    def test_no_option_is_named_like_a_loss_term(self):
+        """On a command line and in a setting's text one name means one thing."""
+        assert not set(model_options(self.name)) & set(MODELS[self.name].default_weights)
 
     @pytest.fixture
     def data(self) -> Dataset:

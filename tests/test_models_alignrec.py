@@ -126,7 +126,7 @@ def test_alignrec_equals_the_reference():
     close(terms["uia"], z["term_uia"])
     close(terms["reg"], z["term_reg_released"])
     close(float(z["hyper_emb_reg"]) * terms["l2"], z["term_emb"])
-    published = filled(z, data, reg="published")
+    published = filled(z, data, reg_form="published")
     close(published.losses(batch, {"reg"})["reg"] * len(batch.items), z["term_reg_published_frobenius"])
     weights = {"cca": "alpha_cca", "uia": "beta_uia", "reg": "lambda_reg", "l2": "emb_reg"}
     total = model.total(terms, {"bpr": 1.0} | {ours: float(z[f"hyper_{theirs}"]) for ours, theirs in weights.items()})
@@ -314,7 +314,7 @@ def test_views_hold_the_pair_that_cca_aligns(tiny):
         (lambda d: AlignRec(d, n_layers=-1), "out of range.*0 or more"),
         (lambda d: AlignRec(d, gate="tanh"), "unknown choice.*plain or sigmoid or none or content"),
         (lambda d: AlignRec(d, fusion="max"), "unknown choice.*sum or attention or concat"),
-        (lambda d: AlignRec(d, reg="l1"), "unknown choice.*published or released"),
+        (lambda d: AlignRec(d, reg_form="l1"), "unknown choice.*published or released"),
         (lambda d: AlignRec(d, regularizer="l1"), "unknown choice.*squared or propagated"),
         (lambda d: AlignRec(d, temperature=0.0), "temperature out of range"),
         (lambda d: AlignRec(d, k=0), r"number of neighbours out of range"),

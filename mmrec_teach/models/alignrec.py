@@ -60,13 +60,13 @@ class AlignRec(Recommender):
             b_2) (released), ``"none"`` 1: content speaks through S alone. ``"content"``: h_con is the MLP, without the ID.
         fusion: ``"sum"`` (paper); ``"attention"`` h = a_mm h_mm + a_id h_id, a = softmax of q·tanh(W h); ``"concat"`` h_mm
             and h_id side by side, the score is the sum of theirs.
-        reg: ``"published"`` cosines of h_mm; ``"released"`` their inner products.
+        reg_form: ``"published"`` cosines of h_mm; ``"released"`` their inner products.
         mask_duplicates: further copies of an item (user) in the batch are no negatives of it in ``cca``. Released: off.
         regularizer: of ``l2``: ``"squared"`` the batch's rows of E_id, ``"propagated"`` those of h (released).
         trainable_features: h_enc is a parameter that starts from the features (released). S keeps to the features.
         seed: of the initial values.
 
-    The released code is ``gate="sigmoid", reg="released", mask_duplicates=False, regularizer="propagated",
+    The released code is ``gate="sigmoid", reg_form="released", mask_duplicates=False, regularizer="propagated",
     trainable_features=True``.
 
     Views: ``user/id``, ``item/id`` are h_id, ``user/content``, ``item/content`` are h_mm: the pair that ``cca`` aligns;
@@ -78,7 +78,7 @@ class AlignRec(Recommender):
     choices = {
         "gate": ("plain", "sigmoid", "none", "content"),
         "fusion": ("sum", "attention", "concat"),
-        "reg": ("published", "released"),
+        "reg_form": ("published", "released"),
         "regularizer": ("squared", "propagated"),
     }
 
@@ -93,21 +93,21 @@ class AlignRec(Recommender):
         features: Sequence[str] | str | None = None,
         gate: str = "plain",
         fusion: str = "sum",
-        reg: str = "published",
+        reg_form: str = "published",
         mask_duplicates: bool = True,
         regularizer: str = "squared",
         trainable_features: bool = False,
         seed: int = 0,
     ):
         super().__init__(data, seed=seed)
-        for name, value in (("gate", gate), ("fusion", fusion), ("reg", reg), ("regularizer", regularizer)):
+        for name, value in (("gate", gate), ("fusion", fusion), ("reg_form", reg_form), ("regularizer", regularizer)):
             check_choice(name, value, dict.fromkeys(self.choices[name]))
         if not 0 < temperature < float("inf"):
             raise OptionError(
                 "temperature out of range", where="AlignRec(temperature=)", found=temperature, expected="a number above 0"
             )
         self.n_layers = whole("AlignRec(n_layers=)", n_layers, 0)
-        self.gate, self.fusion, self.reg, self.regularizer = gate, fusion, reg, regularizer
+        self.gate, self.fusion, self.reg_form, self.regularizer = gate, fusion, reg_form, regularizer
         self.k, self.tau, self.mask_duplicates = k, temperature, mask_duplicates
         self.user_id = embedding(data.n_users, dim, self.generator)  # E_id
         self.item_id = embedding(data.n_items, dim, self.generator)
@@ -199,7 +199,7 @@ class AlignRec(Recommender):
         if "reg" in active:
             enc = F.normalize(rows(self.encoded.detach(), items), dim=1)  # sg
             mm = rows(mm_i, items)
-            mm = F.normalize(mm, dim=1) if self.reg == "published" else mm
+            mm = F.normalize(mm, dim=1) if self.reg_form == "published" else mm
             terms["reg"] = losses.similarity_gap(mm @ mm.T, enc @ enc.T, items_count)
         if "l2" in active:
             own = self.user_id(batch.users), self.item_id(batch.items), self.item_id(batch.negatives)
