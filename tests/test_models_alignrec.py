@@ -18,7 +18,7 @@ from mmrec_teach.ops import losses
 PARITY = Path(__file__).parent / "parity"
 RELEASED = {
     "gate": "sigmoid",
-    "reg": "released",
+    "reg_form": "released",
     "mask_duplicates": False,
     "regularizer": "propagated",
     "trainable_features": True,
