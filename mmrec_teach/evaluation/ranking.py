@@ -5,8 +5,8 @@ Scores are computed block by block and only the best K items are kept, so memory
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,6 +23,8 @@ from mmrec_teach.evaluation.statistics import Comparison, bootstrap_interval, pa
 from mmrec_teach.ops.topk import TIES, top_k
 
 DEFAULT_MASK = {"train": (), "valid": ("train",), "test": ("train", "valid")}
+HISTORY = {"train": ("train",), "valid": ("train",), "test": ("train", "valid")}
+"""What a model that reads histories is told of each user before it is judged on a split, whatever is masked."""
 
 
 # -- the result -----------------------------------------------------------------------------------------------------------
@@ -262,7 +264,7 @@ def evaluate(
         ks: cut-offs.
         mask: splits whose items a user is not shown again. Default: train when validating, train and valid when testing, so
             that no known item takes a place. The public code behind many published tables masks only train when testing:
-            pass ("train",).
+            pass ("train",). Sequence models are published with nothing masked: pass ().
         batch_users: users scored at a time; changes memory, not results.
         ties, seed: the rule for equal scores, see :func:`top_k`.
 
@@ -279,7 +281,7 @@ def evaluate(
         batch_users,
         ties,
         seed,
-        context=model.evaluating(),
+        context=_scoring(model, split),
         device=getattr(model, "device", None),
     )
 
@@ -314,6 +316,14 @@ def evaluate_scores(
             expected=f"({data.n_users}, {data.n_items}) or ({data.n_items},)",
         )
     return _evaluate(lambda users: table[users.to(table.device)], data, split, ks, mask, batch_users, ties, seed)
+
+
+@contextmanager
+def _scoring(model: Scorer, split: str) -> Iterator[None]:
+    """Score as a model does that may know what came before ``split``."""
+    knowing = getattr(model, "knowing", None)
+    with nullcontext() if knowing is None else knowing(*HISTORY.get(split, ())), model.evaluating():
+        yield
 
 
 def _evaluate(

@@ -11,7 +11,7 @@ import torch
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models.alignrec import AlignRec
-from mmrec_teach.models.base import Batch, Recommender
+from mmrec_teach.models.base import Batch, Recommender, SequenceBatch
 from mmrec_teach.models.baselines import ItemKNN, Oracle, Popularity, Random
 from mmrec_teach.models.bm3 import BM3
 from mmrec_teach.models.bpr import BPR
@@ -61,6 +61,7 @@ __all__ = [
     "Popularity",
     "Random",
     "Recommender",
+    "SequenceBatch",
     "create",
     "load_model",
     "model_options",

@@ -41,6 +41,31 @@ class Batch:
         return Batch(*(None if t is None else t.to(device) for t in (self.users, self.items, self.negatives)))
 
 
+@dataclass(frozen=True)
+class SequenceBatch:
+    """One training step's examples for a model that reads histories: B rows of at most L items, oldest first.
+
+    Attributes:
+        users: (B,) int64.
+        items: (B, L) int64 the history; 0 in the padding, which stands behind.
+        lengths: (B,) int64 items of each row, at least 1.
+        targets: (B, L) int64 the item taken next after each place, -1 where nothing is asked: everywhere but at a row's last
+            item for ``batches = "prefixes"``, only in the padding for ``"users"``.
+        negatives: (B, L) int64, an item not taken for each target, else -1; None for models with ``needs_negatives = False``.
+    """
+
+    users: Tensor
+    items: Tensor
+    lengths: Tensor
+    targets: Tensor
+    negatives: Tensor | None = None
+
+    def to(self, device: torch.device | str) -> SequenceBatch:
+        """Return the batch on ``device``."""
+        parts = (self.users, self.items, self.lengths, self.targets, self.negatives)
+        return SequenceBatch(*(None if t is None else t.to(device) for t in parts))
+
+
 def once_per_evaluation(method: Callable[..., Any]) -> Callable[..., Any]:
     """Compute ``method`` once inside ``with model.evaluating():``, every time outside it. For methods without arguments."""
 
@@ -63,6 +88,9 @@ class Recommender(nn.Module):
 
     Class attributes:
         default_weights: loss term -> weight. Its keys are all terms the class knows; :attr:`terms` are those of one model.
+        batches: the training examples it wants. ``"pairs"``: a :class:`Batch` of interactions. ``"prefixes"``: a
+            :class:`SequenceBatch`, one row for each item of a history that has something before it. ``"users"``: one row a user,
+            every item at once. See :class:`~mmrec_teach.models.sequential.SequenceRecommender`.
         needs_negatives: whether training batches carry sampled negatives.
         trainable: False for baselines that are fitted in ``__init__`` and have no loss terms.
         choices: option -> the values it may have, for whoever offers a choice of them (a training strategy, say).
@@ -70,6 +98,7 @@ class Recommender(nn.Module):
     """
 
     default_weights: ClassVar[Mapping[str, float]] = {}
+    batches: ClassVar[str] = "pairs"
     needs_negatives: ClassVar[bool] = True
     trainable: ClassVar[bool] = True
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
@@ -100,7 +129,7 @@ class Recommender(nn.Module):
         self._evaluation: dict[str, Any] | None = None
 
     # -- the three methods ------------------------------------------------------------------------------------------
-    def losses(self, batch: Batch, active: Collection[str] | None = None) -> dict[str, Tensor]:
+    def losses(self, batch: Batch | SequenceBatch, active: Collection[str] | None = None) -> dict[str, Tensor]:
         """Return the model's loss terms, unweighted scalars by the paper's names.
 
         Args:

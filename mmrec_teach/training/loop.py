@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from mmrec_teach.data import Dataset
+from mmrec_teach.data.sequences import histories
 from mmrec_teach.errors import DataError, MMRecTeachError, OptionError
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.files import atomic_path
-from mmrec_teach.models import Batch, Recommender
+from mmrec_teach.models import Batch, Recommender, SequenceBatch
 from mmrec_teach.ops.memory import keep_freed_memory
-from mmrec_teach.training.sampling import NegativeSampler, epoch_batches
+from mmrec_teach.training.sampling import NegativeSampler, epoch_batches, sequence_batches
 from mmrec_teach.training.state import ModelState, give_back, take
 
 
@@ -115,7 +116,7 @@ class Trainer:
         model: trained in place, moved to ``device``.
         data: training interactions; valid for the metrics.
         weights: loss term -> weight; terms left out keep the model's default.
-        batch_size: interactions per step.
+        batch_size: interactions per step; for models that read histories, targets per step.
         lr: Adam's step size.
         seed: of shuffling and negative sampling (a model's own randomness has its own seed).
         device: ``"auto"``, ``"cpu"``, ``"cuda"``.
@@ -131,6 +132,7 @@ class Trainer:
 
     Raises:
         OptionError: a setting out of range, or a weight for a term the model does not have.
+        DataError: the model reads histories, and nobody took two items.
     """
 
     def __init__(
@@ -167,6 +169,13 @@ class Trainer:
         model.check_weights(self.weights)
         self.batch_size, self.metrics_every, self.ks, self.gradient_norms = batch_size, metrics_every, tuple(ks), gradient_norms
         self.sampler = NegativeSampler(data, negatives) if model.needs_negatives else None
+        self.histories = None if model.batches == "pairs" else histories(data)
+        if self.histories is not None and not len(self.histories.prefixes()):
+            raise DataError(
+                "no history is longer than one item",
+                where=f"data set {data.name!r}, train",
+                expected="users with two training interactions or more: one to read, one to predict",
+            )
         self.generator = torch.Generator().manual_seed(seed)
         self.optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr, fused=True)
         self.epochs_done = self.steps_done = 0
@@ -178,7 +187,23 @@ class Trainer:
         """Steps done of an epoch in progress."""
         return self._epoch.steps if self._epoch is not None else 0
 
-    def step(self, batch: Batch, norms: dict[str, float] | None = None) -> tuple[dict[str, Tensor], Tensor]:
+    def batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch | SequenceBatch]:
+        """Yield an epoch's examples on the CPU, in an order (and with negatives) drawn from ``generator``."""
+        if self.histories is None:
+            return (Batch(*parts) for parts in epoch_batches(self.data, batch_size, self.sampler, generator))
+        rows = sequence_batches(self.histories, self.model.batches, self.model.length, batch_size, self.sampler, generator)
+        return (SequenceBatch(*parts) for parts in rows)
+
+    def examples(self, n: int) -> Batch | SequenceBatch:
+        """Return about ``n`` training examples, always the same, on the CPU; training is not disturbed."""
+        random = torch.Generator().manual_seed(0)
+        if self.histories is not None:
+            return next(self.batches(n, random))
+        some = torch.randperm(len(self.data.train), generator=random)[:n].numpy()
+        users, items = (torch.from_numpy(side[some].copy()) for side in (self.data.train.users, self.data.train.items))
+        return Batch(users, items, None if self.sampler is None else self.sampler.sample(users, random))
+
+    def step(self, batch: Batch | SequenceBatch, norms: dict[str, float] | None = None) -> tuple[dict[str, Tensor], Tensor]:
         """Take one optimiser step; return the terms and their weighted total, detached.
 
         Raises:
@@ -221,12 +246,12 @@ class Trainer:
             now.norms = {} if self.gradient_norms else None
         else:  # the same order and negatives once more
             self.generator.set_state(now.generator)
-        batches = epoch_batches(self.data, self.batch_size, self.sampler, self.generator)
+        batches = self.batches(self.batch_size, self.generator)
         before = now.seconds
         for n, batch in enumerate(batches):
             if n < now.steps:
                 continue
-            terms, weighted = self.step(Batch(*batch).to(self.device), now.norms if n == 0 else None)
+            terms, weighted = self.step(batch.to(self.device), now.norms if n == 0 else None)
             for name, value in terms.items():
                 now.sums[name] = now.sums.get(name, 0.0) + value
                 now.counts[name] = now.counts.get(name, 0) + 1

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from mmrec_teach.data import Dataset
+from mmrec_teach.data.sequences import Histories
 from mmrec_teach.errors import DataError, OptionError
 
 
@@ -81,3 +84,46 @@ def epoch_batches(data: Dataset, batch_size: int, sampler: NegativeSampler | Non
     for start in range(0, len(users), batch_size):
         part = slice(start, start + batch_size)
         yield users[part], items[part], None if negatives is None else negatives[part]
+
+
+def sequence_batches(
+    told: Histories, rows: str, length: int, batch_size: int, sampler: NegativeSampler | None, generator: torch.Generator
+):
+    """Yield ``(users, items, lengths, targets, negatives)`` of :class:`SequenceBatch` over all histories once, in random order.
+
+    Args:
+        told: the training histories.
+        rows: ``"prefixes"``: one row for each item that has something before it. ``"users"``: one row for each user with two
+            items or more, the latest ``length`` + 1 of them; every item but the first of these is a target.
+        length: longest history read.
+        batch_size: targets a batch. With ``"users"`` about so many: a user is never cut in two.
+        sampler: draws the negatives of the whole epoch at once; None: no negatives.
+        generator: of order and negatives.
+    """
+    if rows == "prefixes":
+        stops = told.prefixes()
+        users, counts = told.users[stops], np.ones(len(stops), dtype=np.int64)
+    else:
+        users = np.flatnonzero(told.lengths > 1)
+        stops = told.starts[users + 1] - 1
+        counts = np.minimum(stops - told.starts[users], length)
+    order = torch.randperm(len(users), generator=generator).numpy()
+    users, stops, counts = users[order], stops[order], counts[order]
+    ends = np.cumsum(counts)
+    drawn = None if sampler is None else sampler.sample(torch.from_numpy(np.repeat(users, counts)), generator).numpy()
+    number = (ends - counts) // batch_size  # the batch a row falls into: that of its first target
+    cuts = np.concatenate([[0], np.flatnonzero(np.diff(number)) + 1, [len(users)]])
+    for a, b in pairwise(cuts):
+        places, lengths = told.windows(users[a:b], stops[a:b], length)
+        column = np.arange(places.shape[1])
+        inside = column < lengths[:, None]
+        asked = inside if rows == "users" else column == lengths[:, None] - 1
+        items = np.where(inside, told.items[places], 0)
+        targets = np.full_like(items, -1)
+        targets[asked] = told.items[places[asked] + 1]
+        negatives = None
+        if drawn is not None:
+            negatives = np.full_like(items, -1)
+            negatives[asked] = drawn[ends[a] - counts[a] : ends[b - 1]]
+        parts = (users[a:b], items, lengths, targets, negatives)
+        yield tuple(None if part is None else torch.from_numpy(part) for part in parts)

@@ -16,7 +16,7 @@ import torch
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.switches import Switches
 from mmrec_teach.errors import MMRecTeachError
-from mmrec_teach.models import Batch, Recommender
+from mmrec_teach.models import Batch, Recommender, SequenceBatch
 from mmrec_teach.training import GradientReport, Trainer, gradient_report
 from mmrec_teach.training.loop import Snapshot
 from mmrec_teach.training.state import undisturbed
@@ -58,7 +58,7 @@ class Session:
     records: Iterator[Any] | None = None
     plan: dict[int, Mapping[str, float]] = field(default_factory=dict)  # of a replayed setting: step -> weights
     stop_at: int | None = None  # steps, likewise
-    probe: Batch | None = None  # the batch that gradients are compared on
+    probe: Batch | SequenceBatch | None = None  # the batch that gradients are compared on
 
     @property
     def steps(self) -> int:
@@ -523,11 +523,7 @@ class Worker:
 
     def _gradients(self, session: Session) -> GradientReport:
         if session.probe is None:  # always the same examples: what changes is the model
-            train, random = session.data.train, torch.Generator().manual_seed(0)
-            some = torch.randperm(len(train), generator=random)[: min(self.batch_size, 1024)].numpy()
-            users, items = (torch.from_numpy(side[some].copy()) for side in (train.users, train.items))
-            sampler = session.trainer.sampler
-            session.probe = Batch(users, items, None if sampler is None else sampler.sample(users, random))
+            session.probe = session.trainer.examples(min(self.batch_size, 1024))
         with self._visiting():
             return gradient_report(session.model, session.probe, session.weights)
 
