@@ -79,6 +79,26 @@ STUDIES = {
         f"--grid l2=0.001,0.01,0.1 {BOTH} "
         f"--grid dualgnn.l2=0.001,0.01 --grid grcn.l2=0.001 --grid mmgcn.l2=0.001 {EVERY_OTHER}",
     ),
+    # AlignRec beside four others, three seeds; the others with the settings that the one-seed studies above chose on valid.
+    "alignrec-tiktok": Study(
+        "tiktok",
+        "--models lightgcn,vbpr,bm3,freedom,alignrec --seeds 3 --grid lightgcn.l2=0.001 --grid vbpr.l2=0.01 "
+        "--grid bm3.regularizer=emb_norm --grid bm3.reg=0.1 --grid freedom.edge_dropout=0.2 "
+        f"--grid alignrec.l2=0.001,0.01 --grid alignrec.cca=0.01,0.1 {EVERY_OTHER}",
+    ),
+    "alignrec-ml-100k": Study(
+        "ml-100k",
+        "--models lightgcn,vbpr,bm3,freedom,alignrec --seeds 3 --grid lightgcn.l2=0.001,0.01 --grid vbpr.l2=0.01,0.1 "
+        f"--grid freedom.edge_dropout=0.2,0.8 --grid alignrec.l2=0.001,0.01 --grid alignrec.cca=0.01,0.1 {EVERY_OTHER}",
+    ),
+    "alignrec-baby": Study(
+        "amazon-baby",
+        "--models lightgcn,vbpr,bm3,freedom,alignrec --seeds 3 --grid lightgcn.l2=0.01 --grid vbpr.l2=0.01 "
+        "--grid bm3.regularizer=emb_norm --grid bm3.reg=0.1 --grid freedom.edge_dropout=0.8 "
+        f"--grid alignrec.l2=0.001 --grid alignrec.cca=0.01,0.1 {EVERY_OTHER}",
+        BABY,
+        (DERIVED,),
+    ),
 }
 
 
