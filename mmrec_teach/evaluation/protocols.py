@@ -92,6 +92,49 @@ class Judgement:
         return f"Judgement({self.protocol}, {len(self):,} judged: recall@20 {self.recall():.4f}, chance {self.chance():.4f})"
 
 
+def target_ranks(
+    queries: np.ndarray, table: np.ndarray, targets: np.ndarray, left_out: sp.csr_array, ties: str = "index", seed: int = 0
+) -> np.ndarray:
+    """Return the place of each query's target when items are ranked by cosine: what both protocols come down to.
+
+    Args:
+        queries: (n, d).
+        table: (I, d) the items; rows of zeros stand in no list.
+        targets: (n,) items, none of them left out.
+        left_out: (n, I) CSR, non-zero where an item does not compete.
+        ties, seed: the rule for equal scores.
+
+    Returns:
+        (n,) int64 from 1; 0 where the query or the target has no content.
+    """
+    _known("ties", ties, TIES)
+    # equal rows are scored once: the same vector has the same score to the last bit, wherever it stands
+    distinct, place = np.unique(np.asarray(table), axis=0, return_inverse=True)
+    place = place.reshape(-1)
+    distinct = unit_rows(distinct)
+    full = distinct.any(1)[place]
+    rng = np.random.default_rng(seed)
+    out = np.zeros(len(queries), dtype=np.int64)
+    n_items, step = len(table), max(1, _BLOCK // max(len(table), 1))
+    for start in range(0, len(queries), step):
+        rows = slice(start, start + step)
+        query, target = queries[rows], targets[rows]
+        scores = (unit_rows(query) @ distinct.T)[:, place]
+        allowed = np.tile(full, (len(query), 1))
+        part = left_out[rows]
+        allowed[np.repeat(np.arange(len(query)), np.diff(part.indptr)), part.indices] = False
+        own = scores[np.arange(len(query)), target][:, None]
+        better = (allowed & (scores > own)).sum(1)
+        equal = allowed & (scores == own)
+        if ties == "index":
+            ahead = (equal & (np.arange(n_items) < target[:, None])).sum(1)
+        else:
+            ahead = rng.integers(0, np.maximum(equal.sum(1), 1))
+        answered = query.any(1) & full[target]
+        out[rows] = np.where(answered, 1 + better + ahead, 0)
+    return out
+
+
 # -- zero-shot ------------------------------------------------------------------------------------------------------------
 def last_events(
     data: Dataset, splits: Sequence[str] = ("train", "valid"), seed: int = 0
@@ -162,7 +205,7 @@ def zero_shot(
     table = table_of(features, data.n_items)
     users, targets, history = last_events(data, splits, seed)
     means = history @ (unit_rows(table) if length == "unit" else table.astype(np.float64))  # a sum: its cosine is the mean's
-    ranks = _ranks(means, table, targets, history, ties, seed)
+    ranks = target_ranks(means, table, targets, history, ties, seed)
     return Judgement("zero-shot", users, targets, ranks, data.n_items - np.diff(history.indptr))
 
 
@@ -231,7 +274,7 @@ def item_cf(
     table = table_of(features, data.n_items)
     items, partners, _ = cf_partners(data, splits, min_common)
     itself = sp.coo_array((np.ones(len(items)), (np.arange(len(items)), items)), shape=(len(items), data.n_items)).tocsr()
-    ranks = _ranks(table[items].astype(np.float64), table, partners, itself, ties, seed)
+    ranks = target_ranks(table[items].astype(np.float64), table, partners, itself, ties, seed)
     return Judgement("item-cf", items, partners, ranks, np.full(len(items), data.n_items - 1))
 
 
@@ -396,39 +439,3 @@ def _judge(judge: str | Callable[[np.ndarray], np.ndarray], data: Dataset, k: in
 def _known(name: str, value: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise OptionError("unknown choice", where=f"{name}=", found=repr(value), expected=" or ".join(allowed))
-
-
-def _ranks(
-    queries: np.ndarray, table: np.ndarray, targets: np.ndarray, left_out: sp.csr_array, ties: str, seed: int
-) -> np.ndarray:
-    """Return the place (from 1) of each row's target by cosine, among the items that are not left out; 0 without content.
-
-    Args:
-        queries: (n, d). table: (I, d). targets: (n,), none of them left out. left_out: (n, I) CSR.
-    """
-    _known("ties", ties, TIES)
-    # equal rows are scored once: the same vector has the same score to the last bit, wherever it stands
-    distinct, place = np.unique(np.asarray(table), axis=0, return_inverse=True)
-    place = place.reshape(-1)
-    distinct = unit_rows(distinct)
-    full = distinct.any(1)[place]
-    rng = np.random.default_rng(seed)
-    out = np.zeros(len(queries), dtype=np.int64)
-    n_items, step = len(table), max(1, _BLOCK // max(len(table), 1))
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        query, target = queries[rows], targets[rows]
-        scores = (unit_rows(query) @ distinct.T)[:, place]
-        allowed = np.tile(full, (len(query), 1))
-        part = left_out[rows]
-        allowed[np.repeat(np.arange(len(query)), np.diff(part.indptr)), part.indices] = False
-        own = scores[np.arange(len(query)), target][:, None]
-        better = (allowed & (scores > own)).sum(1)
-        equal = allowed & (scores == own)
-        if ties == "index":
-            ahead = (equal & (np.arange(n_items) < target[:, None])).sum(1)
-        else:
-            ahead = rng.integers(0, np.maximum(equal.sum(1), 1))
-        answered = query.any(1) & full[target]
-        out[rows] = np.where(answered, 1 + better + ahead, 0)
-    return out
