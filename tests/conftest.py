@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores, and so do the processes that tests start
@@ -87,6 +88,15 @@ def make_tiny(seed: int = 0, n_users: int = 30, n_items: int = 40) -> Dataset:
         test=interactions(test),
         features=features,
     )
+
+
+def in_order(data: Dataset) -> Dataset:
+    """Return ``data`` with an order: the rows as they stand, training first."""
+    parts, n = [], 0
+    for part in (data.train, data.valid, data.test):
+        parts.append(Interactions(part.users, part.items, np.arange(n, n + len(part))))
+        n += len(part)
+    return replace(data.with_splits(*parts), time_is_order=True)
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from conftest import make_tiny
+from conftest import in_order, make_tiny
 
 from mmrec_teach.data import Dataset, Interactions
+from mmrec_teach.data.sequences import histories
 from mmrec_teach.evaluation import evaluate
-from mmrec_teach.models import MODELS, Batch, Recommender, create, load_model, model_options
+from mmrec_teach.models import MODELS, Batch, Recommender, SequenceBatch, create, load_model, model_options
 from mmrec_teach.training import NegativeSampler, Trainer, fit
+from mmrec_teach.training.sampling import sequence_batches
 
 
 def checkerboard(n_users: int = 24, n_items: int = 24, seed: int = 0) -> Dataset:
@@ -63,9 +65,22 @@ class ModelContract:
         """On a command line and in a setting's text one name means one thing."""
         assert not set(model_options(self.name)) & set(MODELS[self.name].default_weights)
 
+    def told(self, data: Dataset) -> Dataset:
+        """Return ``data`` as the model can read it: with an order where it reads histories."""
+        return data if MODELS[self.name].batches == "pairs" else in_order(data)
+
+    def batch(self, model: Recommender, data: Dataset, size: int = 32) -> Batch | SequenceBatch:
+        """Return one training batch of the kind the model wants."""
+        if model.batches == "pairs":
+            return batch_of(data, size)
+        drawn = sequence_batches(
+            histories(data), model.batches, model.length, size, NegativeSampler(data), torch.Generator().manual_seed(0)
+        )
+        return SequenceBatch(*next(drawn))
+
     @pytest.fixture
     def data(self) -> Dataset:
-        return make_tiny()
+        return self.told(make_tiny())
 
     @pytest.fixture
     def model(self, data: Dataset) -> Recommender:
@@ -73,7 +88,7 @@ class ModelContract:
 
     # -- shapes -----------------------------------------------------------------------------------------------------
     def test_losses_are_the_named_scalars(self, model, data):
-        terms = model.losses(batch_of(data))
+        terms = model.losses(self.batch(model, data))
         assert set(terms) == set(model.terms)
         for name, term in terms.items():
             assert term.shape == (), name
@@ -81,7 +96,7 @@ class ModelContract:
 
     def test_works_for_any_batch_size(self, model, data):
         for size in (1, 2, 7):
-            for name, term in model.losses(batch_of(data, size)).items():
+            for name, term in model.losses(self.batch(model, data, size)).items():
                 assert torch.isfinite(term), (name, size)
 
     def test_views_are_tables_of_users_or_items(self, model, data):
@@ -102,7 +117,7 @@ class ModelContract:
         assert model._evaluation is None
 
     def test_inputs_are_left_alone(self, model, data):
-        batch, before = batch_of(data), batch_of(data)
+        batch, before = self.batch(model, data), self.batch(model, data)
         model.losses(batch)
         assert torch.equal(batch.users, before.users)
         assert torch.equal(batch.items, before.items)
@@ -112,7 +127,7 @@ class ModelContract:
         if not model.trainable:
             assert not list(model.parameters())
             return
-        terms = model.losses(batch_of(data, 200))
+        terms = model.losses(self.batch(model, data, 200))
         weights = dict.fromkeys(terms, 1.0)
         model.total(terms, weights).backward()
         for name, parameter in model.named_parameters():
@@ -124,9 +139,9 @@ class ModelContract:
 
     def test_a_weight_of_zero_skips_the_term(self, model, data):
         for name in model.terms:
-            terms = model.losses(batch_of(data), active=set(model.terms) - {name})
+            terms = model.losses(self.batch(model, data), active=set(model.terms) - {name})
             assert name not in terms
-        assert model.losses(batch_of(data), active=set()) == {}
+        assert model.losses(self.batch(model, data), active=set()) == {}
 
     def test_zero_weights_leave_the_parameters_alone(self, model, data):
         if not model.trainable:
@@ -150,7 +165,7 @@ class ModelContract:
             assert not torch.equal(numbers(1), numbers(2))
 
     def test_learns_a_withheld_checkerboard(self):
-        board = checkerboard()
+        board = self.told(checkerboard())
         model = self.build(board)
         if not model.trainable:
             return
@@ -171,7 +186,7 @@ class ModelContract:
         cpu, gpu = self.build(data), self.build(data).to("cuda")
         users = torch.arange(data.n_users)
         assert torch.allclose(cpu.score(users), gpu.score(users.cuda()).cpu(), atol=1e-4)
-        for name, term in gpu.losses(batch_of(data).to("cuda")).items():
+        for name, term in gpu.losses(self.batch(gpu, data).to("cuda")).items():
             assert term.device.type == "cuda", name
 
     def test_save_and_load(self, model, data, tmp_path):

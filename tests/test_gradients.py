@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import in_order
 from torch import nn
 
 from mmrec_teach.models import MODELS, Batch, Recommender, create
@@ -77,12 +78,13 @@ def test_the_report_agrees_with_backward_on_a_real_model(tiny):
 def test_looking_changes_nothing_and_a_snapshot_brings_everything_back(name, tiny):
     """Three epochs; the second model is looked at after every step, and in the middle of the second epoch sent on and back."""
     settings = {"batch_size": 50, "lr": 0.01, "seed": 1, "metrics_every": 0, "device": "cpu"}
+    tiny = tiny if MODELS[name].batches == "pairs" else in_order(tiny)
     plain = create(name, tiny, seed=1)
     records = list(train(plain, tiny, epochs=3, **settings))
 
     model = create(name, tiny, seed=1)
     trainer = Trainer(model, tiny, **settings)
-    batch, users = some_batch(tiny), torch.arange(3)
+    batch, users = trainer.examples(16), torch.arange(3)
     kept = []
 
     class Enough(Exception):  # noqa: N818 - no error
@@ -104,7 +106,7 @@ def test_looking_changes_nothing_and_a_snapshot_brings_everything_back(name, tin
     trainer.epoch()
     trainer.restore(kept[0])
     assert (trainer.epochs_done, trainer.steps_this_epoch) == (1, 2)
-    assert trainer.steps_done == 2 + len(tiny.train) // 50 + (len(tiny.train) % 50 > 0)
+    assert trainer.steps_done == 2 + len(list(trainer.batches(50, torch.Generator())))
     seen[1:] = [trainer.epoch(look)]
     trainer.restore(kept[0])  # a second time, and now broken off where it stands
     del kept[1:]

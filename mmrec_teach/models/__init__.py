@@ -22,6 +22,7 @@ from mmrec_teach.models.grcn import GRCN
 from mmrec_teach.models.lattice import LATTICE
 from mmrec_teach.models.lightgcn import LightGCN
 from mmrec_teach.models.mmgcn import MMGCN
+from mmrec_teach.models.sasrec import SASRec
 from mmrec_teach.models.vbpr import VBPR
 
 MODELS: dict[str, type[Recommender]] = {
@@ -40,6 +41,7 @@ MODELS: dict[str, type[Recommender]] = {
     "grcn": GRCN,
     "dualgnn": DualGNN,
     "alignrec": AlignRec,
+    "sasrec": SASRec,
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "Popularity",
     "Random",
     "Recommender",
+    "SASRec",
     "SequenceBatch",
     "create",
     "load_model",

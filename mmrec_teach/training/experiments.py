@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrec_teach.data import Dataset
+from mmrec_teach.data.sequences import has_order
 from mmrec_teach.errors import DataError, MMRecTeachError, OptionError
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation import compare as compare_paired
@@ -180,8 +181,16 @@ def configurations(
 
 
 def all_models(data: Dataset) -> list[str]:
-    """Return every registered model that makes sense on ``data``: baselines first, the oracle only where the truth is planted."""
-    named = [name for name in MODELS if name != "oracle" or data.truth is not None]
+    """Return every registered model that makes sense on ``data``, baselines first.
+
+    The oracle is there only where the truth is planted, and models that read histories only where the interactions have an order.
+    """
+    ordered = has_order(data)
+    named = [
+        name
+        for name, model in MODELS.items()
+        if (name != "oracle" or data.truth is not None) and (model.batches == "pairs" or ordered)
+    ]
     return sorted(named, key=lambda name: MODELS[name].trainable)
 
 
