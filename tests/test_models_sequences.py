@@ -11,10 +11,11 @@ from conftest import in_order, make_tiny
 from model_contract import ModelContract
 
 from mmrec_teach.data.sequences import histories
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models import SASRec, SequenceBatch, create
 from mmrec_teach.models.transformer import Attention
-from mmrec_teach.training import NegativeSampler, Trainer
+from mmrec_teach.models.unisrec import Adaptor
+from mmrec_teach.training import NegativeSampler, Trainer, fit
 from mmrec_teach.training.sampling import sequence_batches
 
 QUICK = {"epochs": 40, "patience": 40, "lr": 0.02, "metric": "ndcg@20", "metrics_every": 5}
@@ -49,6 +50,19 @@ class TestSASRecSoftmax(ModelContract):
     name = "sasrec"
     options = {"dim": 8, "length": 8, "heads": 2, "loss": "ce", "rows": "prefixes", "positions": "start", "dropout": 0.1}
     training = QUICK
+
+
+class TestUniSRec(ModelContract):
+    name = "unisrec"
+    options = {"dim": 8, "length": 8, "experts": 2, "inner": 16, "n_layers": 1}
+    training = QUICK
+
+
+class TestUniSRecPrefixes(ModelContract):
+    name = "unisrec"
+    options = {"dim": 8, "length": 8, "experts": 1, "inner": 8, "rows": "prefixes", "modalities": ("text", "image")}
+    training = QUICK
+    silent = {"adaptor.gate.weight", "adaptor.noise.weight"}  # a gate with one door
 
 
 # -- attention ----------------------------------------------------------------------------------------------------------------
@@ -119,22 +133,27 @@ def test_sasrec_losses_are_sums_over_targets(told):
         assert model.losses(batch)[loss].item() == pytest.approx(np.mean(terms), abs=1e-10)
 
 
-@pytest.mark.parametrize("positions", ["end", "start"])
+@pytest.mark.parametrize("positions", ["end", "start", "unisrec"])
 def test_a_later_item_changes_nothing_before_it(told, positions):
-    model = create("sasrec", told, dim=8, heads=2, length=9, positions=positions).double().eval()
+    name, options = ("unisrec", {}) if positions == "unisrec" else ("sasrec", {"positions": positions})
+    model = create(name, told, dim=8, heads=2, length=9, **options).double().eval()
     items = torch.tensor([[1, 2, 3, 4, 5, 6]])
-    lengths = torch.tensor([6])
-    before = model(items, lengths)
+
+    def read(items):
+        return model(model.items(), items) if name == "unisrec" else model(items, torch.tensor([6]))
+
+    before = read(items)
     for t in range(6):
         changed = items.clone()
         changed[0, t] = 17
-        after = model(changed, lengths)
+        after = read(changed)
         assert torch.equal(after[0, :t], before[0, :t])
         assert not torch.allclose(after[0, t:], before[0, t:])
 
 
-def test_neighbours_in_a_batch_and_padding_change_nothing(told):
-    model = create("sasrec", told, dim=8, length=9).double().eval()
+@pytest.mark.parametrize("name", ["sasrec", "unisrec"])
+def test_neighbours_in_a_batch_and_padding_change_nothing(told, name):
+    model = create(name, told, dim=8, length=9).double().eval()
     alone = model.encode(torch.tensor([[4, 9]]), torch.tensor([2]))
     among = model.encode(torch.tensor([[1, 2, 3, 4, 5], [4, 9, 0, 0, 0], [4, 9, 30, 7, 7]]), torch.tensor([5, 2, 2]))
     torch.testing.assert_close(among[1:], alone.expand(2, -1), atol=1e-12, rtol=0)
@@ -168,3 +187,84 @@ def test_sasrec_refuses_what_makes_no_sense(told):
     ):
         with pytest.raises(OptionError):
             SASRec(told, **wrong)
+
+
+# -- UniSRec ------------------------------------------------------------------------------------------------------------------
+def test_the_adaptor_is_equations_1_to_4():
+    random = torch.Generator().manual_seed(0)
+    adaptor = Adaptor(5, 3, 2, random).double()
+    with torch.no_grad():
+        adaptor.centre.normal_(generator=random)
+        adaptor.noise.weight.normal_(generator=random)
+    x, epsilon = torch.randn(4, 5, generator=random).double(), torch.randn(4, 2, generator=random).double()
+    w2, w3, b = array(adaptor.gate.weight), array(adaptor.noise.weight), array(adaptor.centre)
+    for noise in (None, epsilon):
+        expected = []
+        for n, row in enumerate(array(x)):
+            logits = w2 @ row
+            if noise is not None:
+                logits = logits + array(noise[n]) * np.log1p(np.exp(w3 @ row))
+            g = softmax(logits)
+            expected.append(sum(g[k] * array(adaptor.whiten[k].weight) @ (row - b[k]) for k in range(2)))
+        np.testing.assert_allclose(array(adaptor(x, noise)), expected, atol=1e-12)
+
+
+def test_unisrec_is_a_transformer_over_content(told):
+    """One post-norm layer and the loss as loops."""
+    model = create("unisrec", told, dim=4, n_layers=1, inner=6, experts=2, length=7).double().eval()
+    batch = SequenceBatch(*next(sequence_batches(histories(told), "users", 7, 12, None, torch.Generator().manual_seed(0))))
+    v, p, layer = array(model.items()), array(model.place.weight), model.layers[0]
+    a, ff = layer.attention, layer.feed_forward
+    terms = []
+    for row, n, targets in zip(batch.items.tolist(), batch.lengths.tolist(), batch.targets.tolist(), strict=True):
+        x = [normed(v[row[t]] + p[t], 1e-12) for t in range(n)]
+        q, k, w = ([array(m.weight) @ y + array(m.bias) for y in x] for m in (a.query, a.key, a.value))
+        for t in range(n):
+            found = []
+            for part in (slice(0, 2), slice(2, 4)):  # two heads
+                share = softmax(np.array([q[t][part] @ k[j][part] / math.sqrt(2) for j in range(t + 1)]))
+                found.append(sum(share[j] * w[j][part] for j in range(t + 1)))
+            y = normed(x[t] + array(a.out.weight) @ np.concatenate(found) + array(a.out.bias), 1e-12)
+            inner = array(ff.first.weight) @ y + array(ff.first.bias)
+            inner = inner * np.array([0.5 * (1 + math.erf(z / math.sqrt(2))) for z in inner])
+            f = normed(y + array(ff.second.weight) @ inner + array(ff.second.bias), 1e-12)
+            cosines = v @ f / np.linalg.norm(v, axis=1) / np.linalg.norm(f)
+            terms.append(-math.log(softmax(cosines / 0.07)[targets[t]]))
+    assert model.losses(batch)["ce"].item() == pytest.approx(np.mean(terms), abs=1e-10)
+
+
+def test_unisrec_ranks_cold_items_by_their_text_and_knows_no_ids(told):
+    model = create("unisrec", told, dim=8)
+    assert not [name for name, p in model.named_parameters() if len(p) == told.n_items]
+    twin = dict(told.features)
+    twin["text"] = twin["text"].copy()
+    twin["text"][39] = twin["text"][4]  # a cold item with the text of a warm one
+    model = create("unisrec", told.with_features(twin), dim=8)
+    fit(model, told, epochs=2, progress=False, device="cpu")
+    scores = model.score(torch.arange(told.n_users))
+    torch.testing.assert_close(scores[:, 39], scores[:, 4])
+    lost = np.zeros(told.n_items, dtype=bool)
+    lost[7] = True
+    twin["text"][7] = 0
+    without = create("unisrec", told.with_features(twin, {"text": lost}), dim=8)
+    with torch.no_grad():
+        without.adaptor.centre.fill_(1.0)
+    assert (without.score(torch.arange(5))[:, 7] == 0).all()
+    assert (without.views()["item/content"][7] == 0).all()
+
+
+def test_unisrec_refuses_what_makes_no_sense(told):
+    for wrong in (
+        {"experts": 0},
+        {"temperature": 0},
+        {"dropout": -0.1},
+        {"rows": "pairs"},
+        {"modalities": "sound"},
+        {"heads": 3},
+    ):
+        with pytest.raises(OptionError):
+            create("unisrec", told, **wrong)
+    with pytest.raises(DataError, match="needs item features"):
+        create("unisrec", told.with_features({}))
+    alone = told.with_features({"image": told.features["image"]})
+    assert create("unisrec", alone).x.shape[1] == 8  # no text: what there is

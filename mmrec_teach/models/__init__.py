@@ -23,6 +23,7 @@ from mmrec_teach.models.lattice import LATTICE
 from mmrec_teach.models.lightgcn import LightGCN
 from mmrec_teach.models.mmgcn import MMGCN
 from mmrec_teach.models.sasrec import SASRec
+from mmrec_teach.models.unisrec import UniSRec
 from mmrec_teach.models.vbpr import VBPR
 
 MODELS: dict[str, type[Recommender]] = {
@@ -42,6 +43,7 @@ MODELS: dict[str, type[Recommender]] = {
     "dualgnn": DualGNN,
     "alignrec": AlignRec,
     "sasrec": SASRec,
+    "unisrec": UniSRec,
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Recommender",
     "SASRec",
     "SequenceBatch",
+    "UniSRec",
     "create",
     "load_model",
     "model_options",
