@@ -506,10 +506,29 @@ reveal("hardest-split", by_split["item-knn"].idxmin(), "Predicting tomorrow is h
 # 2. Recall can only rise with K. Watch precision, for any model but random. What does that say about comparing two tables with different K?
 #
 # Two metrics are new: **precision@K** is the share of the K places that are hits, **hitrate@K** the share of users with one hit or more.
+#
+# But first commit to one move: the cut-off from 20 to 100, recall as the metric.
+
+# %% tags=["predict"]
+predict(
+    "cut-off",
+    "At K = 20 item-kNN's recall is five times popularity's. And at K = 100?",
+    options=["more than five times: its lead grows", "five times still", "about twice"],
+)
 
 # %%
 panel = whatif_protocol(bazaar, k_max=100)
 panel
+
+# %% jupyter={"source_hidden": true}
+hits = {name: evaluate(create(name, bazaar), bazaar, "test", ks=(20, 100)) for name in ("item-knn", "popularity")}
+lead = {k: hits["item-knn"].mean(f"recall@{k}") / hits["popularity"].mean(f"recall@{k}") for k in (20, 100)}
+reveal(
+    "cut-off",
+    "about twice" if lead[100] < 3 else "five times still" if lead[100] < 1.1 * lead[20] else "more than five times: its lead grows",
+    f"{lead[20]:.1f} times at 20, {lead[100]:.1f} times at 100. Recall cannot pass 1: with 100 of {bazaar.n_items} items on the list item-kNN has found "
+    f"{hits['item-knn'].mean('recall@100'):.2f} of all there is, and has little left to gain. A long list flatters the weak. Before you compare two tables, compare their K.",
+)
 
 # %% [markdown]
 # ## Paper and code

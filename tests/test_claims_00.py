@@ -155,3 +155,15 @@ def test_mia_is_there(bazaar):
     assert (category[top] == smaller).mean() < counts.min() / counts.sum(), "crowded out"
     unhidden = evaluate(create("item-knn", bazaar), bazaar, "test", mask=())
     assert np.isin(unhidden.topk[np.flatnonzero(unhidden.users == mia)[0], :7], taken).any()
+
+
+def test_a_longer_list_flatters_the_weak(shop):
+    def lead(data):
+        knn, popularity = (evaluate(create(name, data), data, "test", ks=(20, 100)) for name in ("item-knn", "popularity"))
+        return [knn.mean(metric) / popularity.mean(metric) for metric in ("recall@20", "recall@100")]
+
+    few, many = lead(load("bazaar"))  # the panel's numbers
+    assert 4.5 < few < 5.5, "five times"
+    assert 1.7 < many < 2.5, "about twice"
+    few, many = lead(shop)
+    assert many < 0.6 * few
