@@ -12,6 +12,7 @@ from mmrec_teach.evaluation import Evaluation, compare, evaluate
 from mmrec_teach.models import BPR, create
 from mmrec_teach.ops import losses
 from mmrec_teach.training import fit, train
+from mmrec_teach.views import Setting, replay
 
 pytestmark = pytest.mark.claim
 SEEDS = (0, 1, 2)
@@ -140,6 +141,18 @@ def test_too_much_l2_fills_the_lists_with_cold_items(run, seed):
     assert far.mean() < 0.3 * run(seed).found.mean()
     assert far.mean("coverage@20") < 0.5 * mild.mean("coverage@20")
     assert far.cold()["share@20"] > 0.9
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_four_dimensions_keep_more_than_half_and_cold_items_stay_lost_at_any_size(bazaar, seed):
+    found = {}
+    for dim in (4, 32, 128):
+        model, _ = replay(Setting.from_text(f"bpr?dim={dim}&epochs=30&seed={seed}"), bazaar, metrics_every=0, device="cpu")
+        found[dim] = evaluate(model, bazaar, "valid")
+        assert found[dim].cold()["recall@20"] < 0.005
+    four, most = (found[dim].mean() / found[32].mean() for dim in (4, 128))
+    assert 0.5 < four < 0.75
+    assert 0.97 < most < 1.1, "most of 128 are spare"
 
 
 @pytest.mark.parametrize("seed", SEEDS)
