@@ -123,11 +123,14 @@ def test_cold_items_as_negatives_halve_the_rescue():
     assert 0.35 < np.mean(share) < 0.6, "about half is left"
 
 
-def test_regularising_the_projection_ends_the_rescue():
+def test_regularising_the_projection_ends_the_rescue_and_recall_over_all_does_not_tell():
     for seed in SEEDS:
+        none = vbpr(seed, **UNIT)
         little, more = (judged("vbpr", seed, 0.01, content_dim=32, l2_content=v, **UNIT) for v in (1e-4, 1e-3))
         assert bucket(little, 0) > 0.3
         assert bucket(more, 0) < 0.15
+        assert abs(more.mean("recall@20") - none.mean("recall@20")) < 0.02
+        assert warm_recall(more) > warm_recall(none) + 0.03, "warm items get the places"
 
 
 def test_the_released_form_finds_a_little_more_and_fewer_cold_items():
