@@ -15,6 +15,7 @@ from mmrec_teach.evaluation.statistics import paired_comparison
 from mmrec_teach.models import LightGCN, create
 from mmrec_teach.ops import graph
 from mmrec_teach.training import train
+from mmrec_teach.views import Setting, replay
 from tests.test_claims_02 import _one_thread, bpr, bucket  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.claim
@@ -103,6 +104,20 @@ def test_a_little_depth_helps_a_little_much_hurts_and_rare_items_suffer_first():
         assert zero.mean("recall@20") == pytest.approx(bpr(seed).mean("recall@20"), abs=0.003), "depth 0 is BPR"
         assert min(one.mean("recall@20"), two.mean("recall@20")) > zero.mean("recall@20") > eight.mean("recall@20")
         assert bucket(eight, 1) < bucket(one, 1) - 0.08
+
+
+def test_with_few_purchases_depth_pays_and_news_travels_less_far():
+    data = load("bazaar")
+    for seed in SEEDS:
+        found = {}
+        for depth in (1, 2, 4, 8):
+            setting = Setting.from_text(f"lightgcn?dim=32&lr=0.01&epochs=30&n_layers={depth}&data.keep=0.3&seed={seed}")
+            few = setting.switches.apply(data)
+            found[depth] = evaluate(replay(setting, data, metrics_every=0, device="cpu")[0], few, "valid")
+            assert found[depth].cold()["recall@20"] < 0.02
+        assert max(found, key=lambda depth: found[depth].mean("recall@20")) == 8
+    near = [(took @ took.T > 0).sum(1) - 1 for took in (d.matrix("train").astype(float) for d in (data, few))]
+    assert np.median(near[1]) < 0.2 * np.median(near[0])
 
 
 def test_variants_of_propagation_and_regularisation():
