@@ -23,9 +23,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from mmrec_teach.data.switches import Switches
 from mmrec_teach.evaluation.diagnostics import effective_rank
 from mmrec_teach.evaluation.statistics import paired_comparison
-from mmrec_teach.models import FREEDOM
 from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
 from mmrec_teach.ops import graph
 from mmrec_teach.views import Projector, warm_up
@@ -54,8 +54,8 @@ complete = ~bazaar.missing["image"] & ~bazaar.missing["text"]
 cold = int(np.flatnonzero(bazaar.cold_items & complete)[0])
 row = np.concatenate([[cold], near("image", cold), [cold], near("text", cold)])
 figures.contact_sheet(
-    bazaar.images[row], [f"{titles[i]} ({buyers[i]} buyers)" for i in row], columns=6, cell=115, marks=(buyers[row] > 0).tolist(),
-    title="A cold item, joined by picture (above) and by words (below); ticked: known to buyers",
+    bazaar.images[row], [f"{titles[i]}: {buyers[i]}" for i in row], columns=6, cell=115, marks=(buyers[row] > 0).tolist(),
+    title="A cold item, joined by picture (above) and by words (below); with the number of buyers",
 )
 
 # %% [markdown]
@@ -499,13 +499,14 @@ agree = {name: same_category(table) for name, table in tables.items()}
 
 def drawn(name, remark):
     """UMAP of one table."""
-    projector = Projector(seed=0)
+    projector = Projector(min_dist=0.4, seed=0)
     xy = projector.fit(tables[name])
-    return figures.embedding_map(
-        xy[common], category[common], hover=titles[common], kept=projector.kept(), height=440,
+    figure = figures.embedding_map(
+        xy[common], category[common], hover=titles[common], kept=projector.kept(), height=480,
         title=f"{name}: {100 * agree[name]:.0f} % of the neighbours share a category{remark}",
         measured={"effective rank": effective_rank(tables[name]), "neighbours of the same category": agree[name]},
     )
+    return figure.update_layout(width=760)
 
 
 drawn("LightGCN, final", ", from purchases alone")
@@ -521,22 +522,44 @@ drawn("FREEDOM, final", ", with neighbours added")
 # vectors of things like it. Cold items' vectors learn too. The numbers below the pictures are of the full space; trust those.*
 #
 # ## What if …
-# The panel trains FREEDOM on the few purchases. Pull the image weight to either end, the neighbours to 2 and to 40, drop edges, take the layers
-# to 0, and switch `shuffle` on. Which of them costs most recall, and which one breaks up the groups of the map?
+# The panel trains FREEDOM on the few purchases. Make five moves, one at a time: `image weight` to 0, `neighbours k` to 2, `edge dropout` to 0.9, `layers`
+# to 0, and under *Data* `features` to *shuffled*. Which one breaks up the groups of the map? And which costs most? Commit first.
 
 # %%
-def freedom_with(data, *, k=10, image_weight=0.5, edge_dropout=0.0, n_layers=2, shuffle=False, seed=0):
-    """FREEDOM, on its own content or on another item's."""
-    source = data.with_features(*others) if shuffle else data
-    return FREEDOM(source, dim=32, k=k, image_weight=image_weight, edge_dropout=edge_dropout, n_layers=n_layers, seed=seed)
+predict(
+    "graph-moves", "Which of the five moves costs FREEDOM most of its recall@20?",
+    options=["image weight 0", "neighbours k 2", "edge dropout 0.9", "layers 0", "features shuffled"],
+)
 
-
+# %%
 whatif(
-    freedom_with, few, lr=1e-2, batch_size=1024, epochs=30, views=["item/id", "item/final"],
+    "freedom", few, lr=1e-2, batch_size=1024, epochs=30, views=["item/id", "item/final"],
+    options={"dim": 32, "image_weight": 0.5, "edge_dropout": 0.0},
     controls=["image_weight", Control("k", "option", "int", 10, 1, 40, 1, label="neighbours k", help="Of each item, itself included."),
-              Control("edge_dropout", "option", "float", 0.0, 0.0, 0.9, 0.1, label="edges dropped", help="Left out in each epoch."),
-              Control("n_layers", "option", "int", 2, 0, 4, 1, label="layers", help="On the user-item graph. 0 takes the user-item graph away."),
-              "shuffle"],
+              "edge_dropout", Control("n_layers", "option", "int", 2, 0, 4, 1, label="layers", help="On the user-item graph; 0 takes it away.")],
+)
+
+# %%
+MOVES = {
+    "none": {}, "image weight 0": {"image_weight": 0.0}, "neighbours k 2": {"k": 2}, "edge dropout 0.9": {"edge_dropout": 0.9},
+    "layers 0": {"n_layers": 0}, "features shuffled": {},
+}
+moves = {}
+for move, changed in MOVES.items():
+    model, result = fitted("FREEDOM", Switches(features="shuffled").apply(few) if "shuffled" in move else few, 0, **changed)
+    same = same_category(model.views()["item/final"].detach().numpy())
+    moves[move] = {"recall@20": result.mean("recall@20"), "cold items": result.cold()["recall@20"], "neighbours of the same category": same}
+moves = pd.DataFrame(moves).T
+moves.round(3)
+
+# %% jupyter={"source_hidden": true}
+worst = moves["recall@20"].drop("none").idxmin()
+reveal(
+    "graph-moves", worst,
+    f"From {moves.loc['none', 'recall@20']:.3f} to {moves.loc[worst, 'recall@20']:.3f}: with so few purchases a user lives on news from others, and it travels on the user-item graph. The same "
+    f"move lifts cold items from {moves.loc['none', 'cold items']:.2f} to {moves.loc['layers 0', 'cold items']:.2f}, as in the riddle above. Wrong content costs "
+    f"nearly as much ({moves.loc['features shuffled', 'recall@20']:.3f}), and it is what breaks up the groups: of an item's neighbours only "
+    f"{moves.loc['features shuffled', 'neighbours of the same category']:.0%} are of its kind then.",
 )
 
 # %% [markdown]

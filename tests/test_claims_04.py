@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from mmrec_teach.data import Dataset, load
+from mmrec_teach.data.switches import Switches
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation.statistics import paired_comparison
 from mmrec_teach.grading.watch import Effort
@@ -34,8 +35,13 @@ CONTENT = (*ITEM_GRAPHS, "dualgnn")
 
 
 @functools.cache
-def shop(scarce: bool, swapped: bool) -> Dataset:
-    """The bazaar, perhaps with 30 % of its training purchases, perhaps with every item under another item's content."""
+def shop(scarce: bool, swapped: bool | str) -> Dataset:
+    """The bazaar, perhaps with 30 % of its training purchases, perhaps with every item under another item's content.
+
+    ``swapped`` is "switch" where the panel's switch does it.
+    """
+    if swapped == "switch":
+        return Switches(features="shuffled").apply(shop(scarce, False))
     data = shuffled() if swapped else load("bazaar")
     if not scarce:
         return data
@@ -45,7 +51,9 @@ def shop(scarce: bool, swapped: bool) -> Dataset:
 
 
 @functools.cache
-def fitted(name: str, seed: int, scarce: bool = False, swapped: bool = False, **changed) -> tuple[Recommender, Evaluation]:
+def fitted(
+    name: str, seed: int, scarce: bool = False, swapped: bool | str = False, **changed
+) -> tuple[Recommender, Evaluation]:
     """The lesson's training, and its test evaluation."""
     data, (weights, options) = shop(scarce, swapped), SETTINGS[name]
     model = create(name, data, dim=32, seed=seed, **{**options, **changed})
@@ -154,17 +162,31 @@ def test_variants_of_lattice_and_freedom_where_purchases_are_few():
         assert -0.03 < mean("freedom", scarce=True, **changed) - freedom < 0
 
 
+def of_a_kind(table: torch.Tensor) -> float:
+    """Share of each item's ten nearest that are of its category."""
+    category = load("bazaar").items["category"].to_numpy()
+    ids, near, _ = graph.nearest(table, 10, include_self=False)
+    return float((category[near.numpy()] == category[ids.numpy()][:, None]).mean())
+
+
+def test_of_the_panel_s_five_moves_taking_the_layers_costs_most_and_wrong_content_breaks_up_the_groups():
+    changes = ({}, {"image_weight": 0.0}, {"k": 2}, {"edge_dropout": 0.9}, {"n_layers": 0}, {"swapped": "switch"})
+    for seed in SEEDS:
+        runs = [fitted("freedom", seed, scarce=True, **changed) for changed in changes]
+        plain, *others, layers, wrong = (result.mean("recall@20") for _, result in runs)
+        assert layers + 0.02 < wrong < min(others) < plain
+        assert runs[0][1].cold()["recall@20"] < 0.05 < 0.35 < runs[4][1].cold()["recall@20"]
+        kinds = [of_a_kind(model.views()["item/final"]) for model, _ in runs]
+        assert kinds[-1] < 0.65 < min(kinds[:-1])
+
+
 def test_the_item_graph_brings_categories_together_in_the_ids_already():
-    category = shop(True, False).items["category"].to_numpy()
     for seed in SEEDS:
         tables = [
             fitted(name, seed, scarce=True)[0].views()[view]
             for name, view in (("lightgcn", "item/final"), ("freedom", "item/id"), ("freedom", "item/final"))
         ]
-        agree = []
-        for table in tables:
-            ids, near, _ = graph.nearest(table, 10, include_self=False)
-            agree.append((category[near.numpy()] == category[ids.numpy()][:, None]).mean())
+        agree = [of_a_kind(table) for table in tables]
         assert agree[0] + 0.1 < agree[1] < agree[2] - 0.03
 
 
