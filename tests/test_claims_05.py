@@ -178,6 +178,24 @@ def test_content_moves_recall_by_no_more_than_seeds_do():
             assert outcome(model).cold()["recall@20"] < 0.02
 
 
+def test_content_alone_teaches_the_ids_nothing():
+    data = load("bazaar")
+    for seed in SEEDS:
+        alone = fitted("bm3", seed, weights=(("reg", 0.0), ("rec", 0.0)))
+        start = create("bm3", data, dim=32, seed=seed)
+        assert torch.equal(alone.item_id.weight, start.item_id.weight)
+        assert torch.equal(alone.user_id.weight, start.user_id.weight)
+        assert recall(alone) < 0.06, "about chance, which is 0.033"
+
+
+def test_dropped_edges_are_no_guard_of_buir_and_are_not_missed():
+    for seed in SEEDS:
+        for share in (0.0, 0.9):
+            other = buir(seed, edge_dropout=share)
+            assert abs(recall(other) / recall(buir(seed)) - 1) < 0.03
+            assert rank(other) > 20
+
+
 def test_forms_of_paper_and_code():
     data = load("bazaar")
     root = np.sqrt(data.item_counts[~data.cold_items])
