@@ -163,7 +163,7 @@ for share in (0.3, 0.5):
 shares = pd.DataFrame(shares).T
 figures.lines(
     [100 * share for share in shares.index], {name: shares[name].tolist() for name in shares}, x_title="% of the warm items made cold",
-    y_title="test recall@20", title="The more items are new, the more content is worth",
+    y_title="test recall@20", title="The more items are new, the more content is worth", markers=True,
 )
 
 # %% jupyter={"source_hidden": true}
@@ -308,7 +308,8 @@ for name, part in kept.items():
     print(f"{name}: {part:.0%} of the neighbours kept")
 
 # %%
-figures.embedding_map(of_noise, kept=kept["noise"], method="UMAP", height=420, title="UMAP of pure noise: a neat shape, and nothing in it")
+figure = figures.embedding_map(of_noise, kept=kept["noise"], method="UMAP", height=420, title="UMAP of pure noise: a neat shape, and nothing in it")
+figure.update_layout(width=640)
 
 # %% [markdown]
 # *Takeaway: places and distances between far points are UMAP's, not the model's. Two checks before you say a word about a picture: how many
@@ -317,8 +318,8 @@ figures.embedding_map(of_noise, kept=kept["noise"], method="UMAP", height=420, t
 # ## The open studio
 # All of it, live. Before each experiment say your prediction aloud; then look.
 #
-# - *Pin* the first run. Let *moving a weight* **continue** (warm) and push `l2` up, step by step. Colour the map by cold items. When do they stand out?
-# - Back to **restart** (cold). Under *Data* choose shuffled features. What will happen to the cold items if their words are another item's?
+# - *Pin* the first run. Set *moving a weight* to **continues** (warm) and push `l2` up, step by step. Colour the map by cold items. When do they stand out?
+# - Back to **restarts** (cold). Under *Data* choose shuffled features. What will happen to the cold items if their words are another item's?
 # - Open *Top 10*, choose a user, and watch which pictures enter and leave as you change the seed. Only the seed.
 # - *Compare* shows two pins side by side. *Share* gives the line: `whatif(setting="…")` opens it.
 
