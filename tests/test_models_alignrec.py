@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import make_tiny
@@ -14,6 +16,8 @@ from mmrec_teach.data import Dataset, Interactions
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models import AlignRec, Batch
 from mmrec_teach.ops import losses
+from mmrec_teach.training import Trainer
+from mmrec_teach.training.gradients import gradient_report
 
 PARITY = Path(__file__).parent / "parity"
 RELEASED = {
@@ -52,6 +56,19 @@ class TestAlignRecConcat(ModelContract):
     options = {"dim": 8, "k": 4, "n_layers": 0, "fusion": "concat", "gate": "none"}
 
 
+class TestAlignRecJoint(ModelContract):
+    name = "alignrec"
+    training = SHORT
+    options = {"dim": 8, "k": 4, "strategy": "joint", "n_fresh": 8, "encoder_dim": 8, "encoder_depth": 1}
+    silent = {"encoder.mmenc.log_scale"}  # of a contrast that is no term here
+
+    def build(self, data, seed=0, **more):
+        return super().build(pictured(data), seed, **more)
+
+    def test_save_and_load(self, data, tmp_path):
+        super().test_save_and_load(self.build(data), pictured(data), tmp_path)
+
+
 # -- helpers --------------------------------------------------------------------------------------------------------------
 def reference() -> tuple[dict[str, np.ndarray], Dataset, Batch]:
     with np.load(PARITY / "alignrec.npz", allow_pickle=False) as file:
@@ -67,6 +84,25 @@ def reference() -> tuple[dict[str, np.ndarray], Dataset, Batch]:
         features={"mmenc": z["fused_feat"]},
     )
     return z, data, Batch(*(torch.from_numpy(z[f"batch_{k}"]) for k in ("users", "pos", "neg")))
+
+
+def pictured(data: Dataset) -> Dataset:
+    """Return ``data`` with small pictures and captions by the parity of the item; item 3 has neither, 5 and 6 one of them."""
+    if data.images is not None:
+        return data
+    rng = np.random.default_rng(0)
+    odd = np.arange(data.n_items) % 2
+    images = rng.integers(0, 90, (data.n_items, 16, 16, 3)).astype(np.uint8) + 120 * odd[:, None, None, None].astype(np.uint8)
+    words = np.array([["red", "blue"], ["round", "square"], ["old", "new"], ["cheap", "dear"]])
+    captions = [" ".join([words[0][o], *(w[rng.integers(2)] for w in words[1:])]) for o in odd]
+    images[[3, 5]] = 0
+    captions[3] = captions[6] = ""
+    return replace(data, images=images, items=pd.DataFrame({"caption": captions}))
+
+
+def joint(data: Dataset, **options) -> AlignRec:
+    sizes = {"dim": 8, "k": 4, "encoder_dim": 8, "encoder_depth": 1}
+    return AlignRec(pictured(data), strategy="joint", **{**sizes, **options})
 
 
 def close(ours: torch.Tensor, theirs: np.ndarray) -> None:
@@ -218,14 +254,16 @@ def test_terms_equal_their_formula_row_by_row(masked):
 
 def test_gates_and_fusions_are_what_they_say(tiny):
     e = AlignRec(tiny, dim=4, k=3, gate="none")
-    mm_i = e.contents()[1]
+    mm_i = e.contents(e.encoding())[1]
     assert torch.allclose(mm_i, e.similar.to_dense() @ e.item_id.weight, atol=1e-6)
     content = AlignRec(tiny, dim=4, k=3, gate="content")
-    assert torch.allclose(content.contents()[1], content.similar.to_dense() @ content.mlp(content.encoded), atol=1e-6)
-    before = content.contents()[1]
+    assert torch.allclose(
+        content.contents(content.encoding())[1], content.similar.to_dense() @ content.mlp(content.encoded), atol=1e-6
+    )
+    before = content.contents(content.encoding())[1]
     with torch.no_grad():
         content.item_id.weight.add_(1.0)
-    assert torch.equal(content.contents()[1], before), "IDs play no part in it"
+    assert torch.equal(content.contents(content.encoding())[1], before), "IDs play no part in it"
     sigmoid = AlignRec(tiny, dim=4, k=3, gate="sigmoid").mlp(e.encoded)
     assert 0 < sigmoid.min() < sigmoid.max() < 1
     mm, own = torch.randn(2, 5, 4, generator=torch.Generator().manual_seed(0))
@@ -308,6 +346,93 @@ def test_views_hold_the_pair_that_cca_aligns(tiny):
     assert model.same_space
 
 
+# -- joint training ---------------------------------------------------------------------------------------------------------
+def test_only_a_joint_model_has_the_encoders_terms(tiny):
+    staged, both = AlignRec(tiny, dim=4, k=3), joint(tiny)
+    assert staged.terms == ("bpr", "cca", "uia", "reg", "l2")
+    assert both.terms == tuple(AlignRec.default_weights)
+    assert "mim" not in staged.losses(batch_of(tiny), {"mim", "bpr"})
+    assert list(both.losses(batch_of(tiny))) == list(both.terms)
+
+
+def test_recommendation_terms_reach_the_encoder_through_the_batchs_items_only(tiny):
+    model = joint(tiny, n_fresh=0)
+    batch = Batch(torch.tensor([0, 1]), torch.tensor([8, 9]), torch.tensor([3, 5]))
+    read = []
+    inner = model.encoder.batch
+    model.encoder.batch = lambda items: read.append(items.tolist()) or inner(items)
+    term = model.losses(batch, {"bpr"})["bpr"]
+    assert read == [[8, 9]]
+    term.backward()
+    assert model.encoder.mmenc.patch_place.grad.abs().sum() > 0
+    for name in ("reg", "l2"):  # sg; and l2 is of E_id
+        model.zero_grad()
+        model.losses(batch, {name})[name].backward()
+        if name == "l2":
+            assert model.encoder.mmenc.patch_place.grad is None
+    report = gradient_report(model, batch_of(tiny), dict(model.default_weights))
+    assert {("bpr", "mim"), ("bpr", "mlm"), ("mim", "mlm")} <= set(report.cosines)
+
+
+def test_fresh_rows_stand_in_the_cached_table(tiny):
+    model = joint(tiny, n_fresh=0)
+    model.begin_epoch(0)
+    items = torch.tensor([1, 8, 20])
+    first = model.fresh(items).h
+    assert torch.allclose(first, model.encoding().h, atol=1e-5), "nothing has moved yet"
+    with torch.no_grad():
+        for parameter in model.encoder.mmenc.layers.parameters():
+            parameter.mul_(1.5)
+    second = model.fresh(items).h
+    others = np.setdiff1d(np.arange(tiny.n_items), items)
+    assert torch.equal(second[others], first[others]), "the rest is that of the epoch's beginning"
+    assert (second[items] - first[items]).abs().max() > 1e-3
+    model.begin_epoch(1)
+    third = model.fresh(items).h
+    assert (third[others] - first[others]).abs().max() > 1e-3
+    assert model.encoding().h[3].abs().sum() == 0, "an item with nothing to see"
+    assert not model.has[3]
+    assert model.has[[5, 6]].all()
+
+
+def test_no_more_items_are_encoded_than_asked_for(tiny):
+    model = joint(tiny, n_fresh=5)
+    items = torch.arange(6, 30)
+    chosen = model.some(items)
+    assert len(chosen) == len(set(chosen.tolist())) == 5
+    assert set(chosen.tolist()) <= set(items.tolist())
+    assert not torch.equal(chosen, model.some(items))
+    assert torch.equal(model.some(items[:4]), items[:4])
+    assert torch.equal(joint(tiny, n_fresh=0).some(items), items)
+
+
+def test_scores_read_the_encoder_as_it_is(tiny):
+    model = joint(tiny, gate="content")
+    users = torch.arange(4)
+    before = model.score(users)
+    with torch.no_grad():
+        model.encoder.mmenc.patch_in[0].weight.mul_(3.0)
+    assert not torch.allclose(before, model.score(users))
+    made = model.encoding()
+    assert model.encoding() is made, "made anew only after the encoder has moved"
+
+
+def test_joint_training_goes_on_from_a_checkpoint(tiny, tmp_path):
+    data = pictured(tiny)
+    records = []
+    for broken in (False, True):
+        model = joint(data, n_fresh=6)
+        trainer = Trainer(model, data, device="cpu", batch_size=64, metrics_every=0)
+        trainer.epoch()
+        if broken:
+            trainer.save(tmp_path / "state.pt")
+            model = joint(data, n_fresh=6, seed=7)
+            trainer = Trainer(model, data, device="cpu", batch_size=64, metrics_every=0)
+            trainer.load(tmp_path / "state.pt")
+        records.append(trainer.epoch().losses)
+    assert records[0] == records[1]
+
+
 @pytest.mark.parametrize(
     ("build", "says"),
     [
@@ -320,6 +445,11 @@ def test_views_hold_the_pair_that_cca_aligns(tiny):
         (lambda d: AlignRec(d, k=0), r"number of neighbours out of range"),
         (lambda d: AlignRec(d, features=("sound",)), "unknown modality.*image, text"),
         (lambda d: AlignRec(d.with_features({})), "AlignRec needs item features"),
+        (lambda d: AlignRec(d, strategy="joint"), "joint training needs pictures and captions.*no pictures"),
+        (lambda d: AlignRec(d, strategy="both"), "unknown choice.*staged or joint"),
+        (lambda d: joint(d, start="warm"), "unknown choice.*scratch or pretrained"),
+        (lambda d: joint(d, features="text"), "reads pictures and captions, no feature tables"),
+        (lambda d: joint(d, n_fresh=-1), "out of range"),
     ],
 )
 def test_bad_settings_get_a_sentence(tiny, build, says):

@@ -7,6 +7,7 @@ The symbols are the paper's; its modules and losses are named where they stand.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,10 +18,19 @@ from mmrec_teach.data import Dataset
 from mmrec_teach.errors import OptionError
 from mmrec_teach.models.base import Batch, Recommender, check_choice, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import linear, modality_features
+from mmrec_teach.models.encoding import LiveEncoder
 from mmrec_teach.models.layers import whole
 from mmrec_teach.ops import graph, losses
 
 MMENC = "mmenc"  # the table of a data set that a masked multimodal encoder made
+
+
+class Encoding(NamedTuple):
+    """What the Aggregator reads of the encoder: h_enc (I, D), and the graph S (I, I) that comes of it, with its transpose."""
+
+    h: Tensor
+    similar: Tensor
+    similar_t: Tensor
 
 
 class AlignRec(Recommender):
@@ -45,6 +55,11 @@ class AlignRec(Recommender):
     Every term is a mean, so that weights keep their meaning at any batch size: ``bpr``, ``uia`` over the batch's pairs; ``cca``
     over its users plus over its items; ``reg`` the root mean square over its pairs of items, :math:`\tfrac1B\lVert\cdot\rVert_F`.
 
+    **Strategies.** ``"staged"`` (paper): h_enc is finished before, a table; pre-training, where L_ICA = L_MIM + L_MLM is
+    minimised, is :mod:`mmrec_teach.training.pretrain`. ``"joint"``: MMEnc is part of this model, all losses train it, ``mim``
+    and ``mlm`` among them. h_enc of all items and S are those of the epoch's beginning, except that items of the batch are
+    encoded anew, with gradient. Scores read the encoder as it is.
+
     A cold item's :math:`h_{mm}` holds its neighbours' trained vectors. An item without any content has h_enc = 0: no
     neighbours, h_mm = 0, and no part in ``cca`` of items and ``reg``.
 
@@ -54,8 +69,13 @@ class AlignRec(Recommender):
         n_layers: depth L of H_id.
         k: K', neighbours per item, the item itself among them.
         temperature: τ.
-        features: the tables that make h_enc, each row scaled to length 1, side by side (a missing one is zeros). None: ``mmenc``
-            if the data set has it, else all.
+        strategy: ``"staged"`` or ``"joint"``, see above.
+        start: of a joint encoder: ``"scratch"``, or ``"pretrained"``, the stored encoder of the bazaar.
+        n_fresh: at most so many of a batch's items are encoded anew in joint training, drawn at random; 0: all of them. The
+            time of a step is in proportion.
+        encoder_dim, encoder_depth: D and layers of a joint encoder from scratch.
+        features: the tables that make h_enc in staged training, each row scaled to length 1, side by side (a missing one is
+            zeros). None: ``mmenc`` if the data set has it, else all.
         gate: what stands for MLP in h_con: ``"plain"`` W_2 relu(W_1 x + b_1) + b_2 (paper), ``"sigmoid"`` σ(W_2 (W_1 x + b_1) +
             b_2) (released), ``"none"`` 1: content speaks through S alone. ``"content"``: h_con is the MLP, without the ID.
         fusion: ``"sum"`` (paper); ``"attention"`` h = a_mm h_mm + a_id h_id, a = softmax of q·tanh(W h); ``"concat"`` h_mm
@@ -71,11 +91,14 @@ class AlignRec(Recommender):
 
     Views: ``user/id``, ``item/id`` are h_id, ``user/content``, ``item/content`` are h_mm: the pair that ``cca`` aligns;
     ``item/encoder`` is h_enc; ``user/final``, ``item/final`` are h.
-    Loss terms: ``bpr``, ``cca`` (weight α), ``uia`` (β), ``reg`` (λ), ``l2``.
+    Loss terms: ``bpr``, ``cca`` (weight α), ``uia`` (β), ``reg`` (λ), ``l2``; in joint training ``mim`` and ``mlm`` of the
+    items encoded anew.
     """
 
-    default_weights = {"bpr": 1.0, "cca": 0.01, "uia": 0.1, "reg": 0.1, "l2": 1e-4}
+    default_weights = {"bpr": 1.0, "cca": 0.01, "uia": 0.1, "reg": 0.1, "mim": 1.0, "mlm": 1.0, "l2": 1e-4}
     choices = {
+        "strategy": ("staged", "joint"),
+        "start": ("scratch", "pretrained"),
         "gate": ("plain", "sigmoid", "none", "content"),
         "fusion": ("sum", "attention", "concat"),
         "reg_form": ("published", "released"),
@@ -90,6 +113,11 @@ class AlignRec(Recommender):
         n_layers: int = 2,
         k: int = 10,
         temperature: float = 0.2,
+        strategy: str = "staged",
+        start: str = "scratch",
+        n_fresh: int = 64,
+        encoder_dim: int = 64,
+        encoder_depth: int = 3,
         features: Sequence[str] | str | None = None,
         gate: str = "plain",
         fusion: str = "sum",
@@ -100,8 +128,8 @@ class AlignRec(Recommender):
         seed: int = 0,
     ):
         super().__init__(data, seed=seed)
-        for name, value in (("gate", gate), ("fusion", fusion), ("reg_form", reg_form), ("regularizer", regularizer)):
-            check_choice(name, value, dict.fromkeys(self.choices[name]))
+        for name, allowed in self.choices.items():
+            check_choice(name, locals()[name], dict.fromkeys(allowed))
         if not 0 < temperature < float("inf"):
             raise OptionError(
                 "temperature out of range", where="AlignRec(temperature=)", found=temperature, expected="a number above 0"
@@ -111,27 +139,72 @@ class AlignRec(Recommender):
         self.k, self.tau, self.mask_duplicates = k, temperature, mask_duplicates
         self.user_id = embedding(data.n_users, dim, self.generator)  # E_id
         self.item_id = embedding(data.n_items, dim, self.generator)
-        encoded, has = item_vectors(data, features)
-        self.register_buffer("has", has, persistent=False)  # (I,) which items have content
-        if trainable_features:
-            self.encoded = nn.Parameter(encoded.clone())  # h_enc, (I, D)
+        self.joint, self.n_fresh = strategy == "joint", whole("AlignRec(n_fresh=)", n_fresh, 0)
+        self._made: Encoding | None = None  # of the encoder as it was when last asked
+        self._epoch: tuple[Encoding, Tensor] | None = None  # of the encoder as it was when the epoch began, and its centre
+        if self.joint:
+            if trainable_features or features is not None:
+                raise OptionError(
+                    "joint training reads pictures and captions, no feature tables",
+                    where="AlignRec(strategy=)",
+                    found="features= or trainable_features=",
+                    expected='neither, or strategy="staged"',
+                )
+            self.encoder = LiveEncoder(data, start, encoder_dim, encoder_depth, self.generator)
+            encoded, has = self.encoder.table(), self.encoder.has
         else:
-            self.register_buffer("encoded", encoded, persistent=False)
+            encoded, has = item_vectors(data, features)
+            if trainable_features:
+                self.encoded = nn.Parameter(encoded.clone())  # h_enc, (I, D)
+            else:
+                self.register_buffer("encoded", encoded, persistent=False)
+            self.register_buffer("similar", graph.knn_graph(encoded, k, missing=~has), persistent=False)  # S, (I, I)
+            self.register_buffer("similar_t", graph.transposed(self.similar), persistent=False)
+        self.register_buffer("has", has, persistent=False)  # (I,) which items have content
         if gate != "none":
             self.mlp = MLP(encoded.shape[1], dim, gate, self.generator)
         if fusion == "attention":
             self.attention = nn.Sequential(
                 linear(dim, dim, self.generator), nn.Tanh(), linear(dim, 1, self.generator, bias=False)
             )
-        similar = graph.knn_graph(encoded, k, missing=~has)
-        self.register_buffer("similar", similar, persistent=False)  # S, (I, I)
-        self.register_buffer("similar_t", graph.transposed(similar), persistent=False)
         edges = data.train.users, data.train.items
         adjacency = graph.normalized_adjacency(*edges, data.n_users, data.n_items)
         self.register_buffer("adjacency", adjacency, persistent=False)  # Â, side U + I
         block = graph.user_item_block(adjacency, data.n_users)
         self.register_buffer("block", block, persistent=False)  # R̂, (U, I)
         self.register_buffer("block_t", graph.transposed(block), persistent=False)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        return tuple(name for name in self.default_weights if self.joint or name not in ("mim", "mlm"))
+
+    # -- MMEnc --------------------------------------------------------------------------------------------------------
+    def encoding(self) -> Encoding:
+        """Return h_enc and S as they are: fixed, or of the encoder's present parameters, then without gradient."""
+        if not self.joint:
+            return Encoding(self.encoded, self.similar, self.similar_t)
+        h = self.encoder.table()
+        if self._made is None or self._made.h is not h:
+            similar = graph.knn_graph(h, self.k, missing=~self.has)
+            self._made = Encoding(h, similar, graph.transposed(similar))
+        return self._made
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Have a joint encoder's h_enc and S made anew by the first batch."""
+        self._epoch = None
+
+    def some(self, items: Tensor) -> Tensor:
+        """Return the ones of the batch's ``items`` (n,) that are encoded anew."""
+        if not self.n_fresh or len(items) <= self.n_fresh:
+            return items
+        return items[torch.randperm(len(items), generator=self.generator)[: self.n_fresh].to(items.device)]
+
+    def fresh(self, items: Tensor) -> Encoding:
+        """Return the epoch's encoding with ``items`` (n,) encoded anew, with gradient."""
+        epoch, centre = self._epoch or (self.encoding(), self.encoder.centre)
+        if self.training:
+            self._epoch = epoch, centre
+        return epoch._replace(h=epoch.h.index_copy(0, items, self.encoder.encode(items, centre))) if len(items) else epoch
 
     # -- Aggregator ---------------------------------------------------------------------------------------------------
     def ids(self) -> tuple[Tensor, Tensor]:
@@ -142,22 +215,22 @@ class AlignRec(Recommender):
             h = h + layer
         return (h / (self.n_layers + 1)).split([self.n_users, self.n_items])
 
-    def contents(self) -> tuple[Tensor, Tensor]:
+    def contents(self, encoding: Encoding) -> tuple[Tensor, Tensor]:
         """Return h_mm of users (U, d) and items (I, d)."""
         e = self.item_id.weight
         if self.gate == "none":
             con = e
         elif self.gate == "content":
-            con = self.mlp(self.encoded)
+            con = self.mlp(encoding.h)
         else:
-            con = e * self.mlp(self.encoded)  # h_con
-        items = graph.propagate(self.similar, con, self.similar_t)
+            con = e * self.mlp(encoding.h)  # h_con
+        items = graph.propagate(encoding.similar, con, encoding.similar_t)
         return graph.propagate(self.block, items, self.block_t), items
 
     @once_per_evaluation
     def aggregated(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return h_id of users and items, h_mm of users and items."""
-        return *self.ids(), *self.contents()
+        return *self.ids(), *self.contents(self.encoding())
 
     # -- Fuser --------------------------------------------------------------------------------------------------------
     def fuse(self, mm: Tensor, own: Tensor) -> Tensor:
@@ -177,34 +250,39 @@ class AlignRec(Recommender):
 
     # -- losses -------------------------------------------------------------------------------------------------------
     def losses(self, batch: Batch, active: Collection[str] | None = None) -> dict[str, Tensor]:
-        active = set(self.terms if active is None else active)
+        active = set(self.terms) & set(self.terms if active is None else active)
         terms: dict[str, Tensor] = {}
         fused = {"bpr", "uia"} | ({"l2"} if self.regularizer == "propagated" else set())
+        if active & {"cca", "reg"} or self.joint:
+            users, users_count = torch.unique(batch.users, return_counts=True)
+            items, items_count = torch.unique(batch.items[self.has[batch.items]], return_counts=True)
+        if self.joint:
+            some = self.some(items)
+            terms |= self.encoder.losses(some, active)
+        if active & (fused | {"cca", "reg"}):
+            encoding = self.fresh(some) if self.joint else self.encoding()
         if active & (fused | {"cca"}):
-            id_u, id_i, mm_u, mm_i = self.aggregated()
+            id_u, id_i, mm_u, mm_i = *self.ids(), *self.contents(encoding)
         elif "reg" in active:
-            mm_i = self.contents()[1]
+            mm_i = self.contents(encoding)[1]
         if active & fused:
             u = self.fuse(rows(mm_u, batch.users), rows(id_u, batch.users))  # (B, d)
             i, j = (self.fuse(rows(mm_i, ids), rows(id_i, ids)) for ids in (batch.items, batch.negatives))
         if "bpr" in active:
             terms["bpr"] = losses.bpr((u * i).sum(-1), (u * j).sum(-1))
-        if active & {"cca", "reg"}:
-            users, users_count = torch.unique(batch.users, return_counts=True)
-            items, items_count = torch.unique(batch.items[self.has[batch.items]], return_counts=True)
         if "cca" in active:
             terms["cca"] = self.info_nce(mm_u, id_u, users, users_count) + self.info_nce(mm_i, id_i, items, items_count)
         if "uia" in active:
             terms["uia"] = losses.alignment(u, i, stop_gradient=False)
         if "reg" in active:
-            enc = F.normalize(rows(self.encoded.detach(), items), dim=1)  # sg
+            enc = F.normalize(rows(encoding.h.detach(), items), dim=1)  # sg
             mm = rows(mm_i, items)
             mm = F.normalize(mm, dim=1) if self.reg_form == "published" else mm
             terms["reg"] = losses.similarity_gap(mm @ mm.T, enc @ enc.T, items_count)
         if "l2" in active:
             own = self.user_id(batch.users), self.item_id(batch.items), self.item_id(batch.negatives)
             terms["l2"] = losses.l2(*(own if self.regularizer == "squared" else (u, i, j)))
-        return terms
+        return {name: terms[name] for name in self.terms if name in terms}
 
     def info_nce(self, mm: Tensor, own: Tensor, ids: Tensor, count: Tensor) -> Tensor:
         """Return one half of L_CCA, from h_mm to h_id of the distinct ``ids`` (n,), each ``count`` times in the batch."""
@@ -219,7 +297,7 @@ class AlignRec(Recommender):
             "item/id": id_i,
             "user/content": mm_u,
             "item/content": mm_i,
-            "item/encoder": self.encoded,
+            "item/encoder": self.encoding().h,
             "user/final": h_u,
             "item/final": h_i,
         }
