@@ -24,6 +24,9 @@ from mmrec_teach.files import write_bytes, write_json
 
 CHECKSUMS = "checksums.json"
 CONTACT_SHEET = "contact_sheet.png"
+ENCODER = "bazaar-encoder.npz"
+"""The masked encoder, pre-trained on the bazaar. Training is not the same to the last bit on two machines, so it is stored."""
+FIX_ENCODER = "Run: mmrec-teach pretrain --stored"
 FIX = "Run: mmrec-teach data regenerate"
 FEATURE_TOLERANCE = 1e-3
 """How far a regenerated feature may be from the stored one: linear algebra libraries differ in their last digits. Everything
@@ -77,7 +80,8 @@ def regenerate(folder: Path | None = None, seed: int = bazaar.SEED) -> Path:
             "sha256": hashlib.sha256(content).hexdigest(),
             "arrays": {name: digest(array) for name, array in arrays.items()},
         }
-    write_json(folder / CHECKSUMS, {"seed": seed, "files": sums})
+    encoder = _encoder_entry(folder) if seed == bazaar.SEED else None  # the same bazaar: its encoder still fits
+    write_json(folder / CHECKSUMS, {"seed": seed, "files": sums, **({"encoder": encoder} if encoder else {})})
     write_bytes(folder / CONTACT_SHEET, _contact_sheet(made))
     return folder
 
@@ -161,8 +165,54 @@ def read(domain: str, folder: Path | None = None) -> dict[str, np.ndarray]:
     return arrays
 
 
+def _encoder_entry(folder: Path) -> dict | None:
+    try:
+        entry = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")).get("encoder")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def write_encoder(content: bytes, folder: Path | None = None) -> None:
+    """Write the pre-trained encoder's file, then its checksum beside those of the data."""
+    folder = folder if folder is not None else data_dir()
+    write_bytes(folder / ENCODER, content)
+    sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+    sums["encoder"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    write_json(folder / CHECKSUMS, sums)
+
+
+def read_encoder(folder: Path | None = None) -> bytes:
+    """Return the content of the pre-trained encoder's file, verified.
+
+    Raises:
+        DataError: the file is missing, has no checksum, or differs from it.
+    """
+    folder = folder if folder is not None else ensure()
+    path, entry = folder / ENCODER, _encoder_entry(folder)
+    if entry is None or "sha256" not in entry:
+        raise DataError(
+            "no checksum for this file", where=str(folder / CHECKSUMS), found=f"nothing on {ENCODER}", fix=FIX_ENCODER
+        )
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError("cannot read the encoder", where=str(path), found=error.strerror, fix=FIX_ENCODER) from None
+    if hashlib.sha256(content).hexdigest() != entry["sha256"]:
+        raise DataError(
+            "the file differs from its checksum",
+            where=str(path),
+            found=f"{len(content):,} bytes",
+            expected=f"the {entry.get('bytes', 0):,} bytes that were written",
+            fix=FIX_ENCODER,
+        )
+    return content
+
+
 def verify(folder: Path | None = None) -> list[str]:
     """Check every file of the folder, down to each array. Returns one line a file.
+
+    The pre-trained encoder is checked where there is one: a freshly generated folder has none yet.
 
     Raises:
         DataError: at the first file that is missing or damaged.
@@ -180,6 +230,8 @@ def verify(folder: Path | None = None) -> list[str]:
             if name not in arrays or digest(arrays[name]) != expected:
                 raise DataError("an array differs from its checksum", where=f"{folder / file_name(domain)}, {name}", fix=FIX)
         report.append(f"OK  {file_name(domain)}  {entry['bytes'] / 1e6:.2f} MB  {len(arrays)} arrays")
+    if (folder / ENCODER).exists() or _encoder_entry(folder) is not None:
+        report.append(f"OK  {ENCODER}  {len(read_encoder(folder)) / 1e6:.2f} MB")
     return report
 
 
