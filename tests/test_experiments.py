@@ -137,7 +137,7 @@ def test_all_models_are_those_the_data_allow(tiny, bazaar):
     names = all_models(tiny)
     assert names[:3] == ["random", "popularity", "item-knn"]
     assert "oracle" not in names
-    assert not {"sasrec", "unisrec"} & set(names)
+    assert not {"sasrec", "unisrec", "missrec"} & set(names)
     assert {"oracle", *all_models(in_order(tiny))} == set(MODELS)
     assert "oracle" in all_models(bazaar)
 

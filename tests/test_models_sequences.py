@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,15 +11,19 @@ import torch
 from conftest import in_order, make_tiny
 from model_contract import ModelContract
 
+from mmrec_teach.data import Dataset, Interactions
 from mmrec_teach.data.sequences import histories
 from mmrec_teach.errors import DataError, OptionError
-from mmrec_teach.models import SASRec, SequenceBatch, create
+from mmrec_teach.models import MISSRec, SASRec, SequenceBatch, create
+from mmrec_teach.models.missrec import alikeness
 from mmrec_teach.models.transformer import Attention
 from mmrec_teach.models.unisrec import Adaptor
+from mmrec_teach.ops.clustering import dpc_knn
 from mmrec_teach.training import NegativeSampler, Trainer, fit
 from mmrec_teach.training.sampling import sequence_batches
 
-QUICK = {"epochs": 40, "patience": 40, "lr": 0.02, "metric": "ndcg@20", "metrics_every": 5}
+PARITY = Path(__file__).parent / "parity"
+QUICK = {"epochs": 15, "patience": 15, "lr": 0.03, "metric": "ndcg@20", "metrics_every": 5}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,44 @@ class TestUniSRecPrefixes(ModelContract):
     options = {"dim": 8, "length": 8, "experts": 1, "inner": 8, "rows": "prefixes", "modalities": ("text", "image")}
     training = QUICK
     silent = {"adaptor.gate.weight", "adaptor.noise.weight"}  # a gate with one door
+
+
+class TestMISSRec(ModelContract):
+    name = "missrec"
+    options = {"dim": 8, "heads": 2, "length": 8, "inner": 16, "dropout": 0.1, "modality_dropout": 0.1}
+    training = QUICK
+
+
+class TestMISSRecReleased(ModelContract):
+    name = "missrec"
+    options = {
+        "dim": 8,
+        "heads": 2,
+        "length": 8,
+        "inner": 8,
+        "dropout": 0.1,
+        "feature_dropout": 0.0,
+        "interests": "kmeans",
+        "missing": "bias",
+        "regularizer": "released",
+    }
+    training = QUICK
+
+
+class TestMISSRecWithoutIds(ModelContract):
+    name = "missrec"
+    options = {
+        "dim": 8,
+        "heads": 2,
+        "length": 8,
+        "inner": 8,
+        "dropout": 0.0,
+        "ids": False,
+        "interests": "none",
+        "deduplicate": False,
+        "fusion": "max",
+    }
+    training = QUICK
 
 
 # -- attention ----------------------------------------------------------------------------------------------------------------
@@ -268,3 +311,224 @@ def test_unisrec_refuses_what_makes_no_sense(told):
         create("unisrec", told.with_features({}))
     alone = told.with_features({"image": told.features["image"]})
     assert create("unisrec", alone).x.shape[1] == 8  # no text: what there is
+
+
+# -- MISSRec ------------------------------------------------------------------------------------------------------------------
+def reference_missrec():
+    """The reference's problem: its item 0 is the padding, here an item that nobody takes and that lacks everything."""
+    with np.load(PARITY / "missrec.npz", allow_pickle=False) as file:
+        z = dict(file)
+    n = int(z["n_items_with_pad"])
+    row = np.arange(1, 4)
+    empty = Interactions(*np.zeros((2, 0), dtype=np.int64))
+    data = Dataset(
+        "missrec",
+        np.array(["0"]),
+        np.arange(n).astype(str),
+        Interactions(np.zeros(3, dtype=np.int64), row, row),
+        empty,
+        empty,
+        features={"text": z["param/plm_embedding.weight"], "image": z["param/img_embedding.weight"]},
+        missing={"text": z["param/plm_embedding_empty_mask"], "image": z["param/img_embedding_empty_mask"]},
+    )
+    options = {"dim": 16, "heads": int(z["hyper_n_heads"]), "inner": 16, "length": 7, "dropout": 0.0, "feature_dropout": 0.0}
+    released = {"missing": "bias", "regularizer": "released", "temperature": float(z["hyper_temperature"])}
+    model = create("missrec", data, **options, **released, interest_ratio=6 / (2 * n))
+    same = {
+        "sharpness": "fusion_factor",
+        "item_id.weight": "item_embedding.weight",
+        "place.weight": "position_embedding.weight",
+        "norm": "LayerNorm",
+        "modality.layers.0": "text_adaptor",
+        "modality.layers.1": "img_adaptor",
+        "encoder_norm": "trm_model.encoder.norm",
+        "decoder_norm": "trm_model.decoder.norm",
+    }
+    for ours, theirs, norms in (("encoder", "encoder", 2), ("decoder", "decoder", 3)):
+        ours, theirs = f"{ours}.0", f"trm_model.{theirs}.layers.0"
+        same |= {f"{ours}.norm_{k}": f"{theirs}.norm{k}" for k in range(1, norms + 1)}
+        same |= {f"{ours}.feed_forward.first": f"{theirs}.linear1", f"{ours}.feed_forward.second": f"{theirs}.linear2"}
+        for part, name in (("attention", "self_attn"), ("cross", "multihead_attn"))[: norms - 1]:
+            same[f"{ours}.{part}.out"] = f"{theirs}.{name}.out_proj"
+            for k, which in enumerate(("query", "key", "value")):
+                same[f"{ours}.{part}.{which}"] = (f"{theirs}.{name}.in_proj_", k)
+
+    def theirs_of(name: str, kind: str) -> torch.Tensor:
+        if name in same:
+            return torch.tensor(z[f"{kind}/{same[name]}"])
+        stem, _, leaf = name.rpartition(".")
+        if isinstance(same[stem], tuple):
+            packed, k = same[stem]
+            return torch.from_numpy(z[f"{kind}/{packed}{leaf}"]).chunk(3)[k]
+        return torch.from_numpy(z[f"{kind}/{same[stem]}.{leaf}"])
+
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(theirs_of(name, "param"))
+        model.interest.copy_(torch.from_numpy(z["param/interest_embeddings"][1:]))
+        tables = [torch.from_numpy(z[f"param/{m}_interest_lookup_table"]) for m in ("plm", "img")]
+        model.interest_of.copy_((torch.stack(tables, 1) - 1).masked_fill(torch.arange(n)[:, None] == 0, 6))
+    items, lengths = torch.from_numpy(z["item_seq"]), torch.from_numpy(z["item_seq_len"])
+    targets = torch.full_like(items, -1)
+    targets[torch.arange(len(items)), lengths - 1] = torch.from_numpy(z["pos_items"])
+    return z, model, SequenceBatch(torch.zeros(len(items), dtype=torch.int64), items, lengths, targets), theirs_of
+
+
+def close(ours: torch.Tensor, theirs) -> None:
+    np.testing.assert_allclose(array(ours), np.asarray(theirs), atol=1e-5, rtol=1e-5)
+
+
+def test_missrec_equals_the_reference():
+    z, model, batch, theirs = reference_missrec()
+    h, *_ = model.read(batch.items, batch.lengths)
+    close(h, z["seq_output"])
+    close(model.match(h), z["logits_with_id"])  # before the temperature
+    terms = model.losses(batch)
+    close(terms["diversity"], z["interest_regulariser"])
+    total = model.total(terms, {"ce": 1.0, "diversity": float(z["hyper_gamma"])})
+    close(total, z["loss_total"])
+    total.backward()
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(array(parameter.grad), theirs(name, "grad"), atol=1e-5, rtol=1e-5, err_msg=name)
+    ids, model.item_id = model.item_id, None
+    close(model.match(h), z["logits_content_only"])
+    model.item_id = ids
+
+
+def gapped(told):
+    """Item 3 has no picture, item 5 no words, item 7 neither."""
+    missing = {name: np.zeros(told.n_items, dtype=bool) for name in told.features}
+    missing["image"][[3, 7]] = missing["text"][[5, 7]] = True
+    features = {name: np.where(missing[name][:, None], 0, table) for name, table in told.features.items()}
+    return told.with_features(features, missing)
+
+
+def small(told, **more):
+    options = {"dim": 8, "heads": 2, "inner": 8, "length": 8, "dropout": 0.0, "feature_dropout": 0.0, **more}
+    return create("missrec", told, **options).double().eval()
+
+
+def test_interests_are_those_of_all_tokens_and_follow_the_adapters(told):
+    data = gapped(told)
+    model = create("missrec", data, dim=8, interest_ratio=0.25)
+    n_tokens = 2 * data.n_items - 4
+    assert len(model.interest) == math.ceil(n_tokens / 4)
+
+    def expected():
+        x = [
+            model.modality.layer(m)(model.modality.table(m)[i])
+            for i in range(data.n_items)
+            for m in data.modalities
+            if not data.missing[m][i]
+        ]
+        return dpc_knn(torch.stack(x).detach(), len(model.interest))
+
+    found = expected()
+    torch.testing.assert_close(model.interest, found.vectors, atol=1e-5, rtol=1e-5)
+    assert torch.equal(model.interest_of[model.has], found.assignment)
+    assert (model.interest_of[~model.has] == len(model.interest)).all()
+    trainer = Trainer(model, data, batch_size=64, lr=0.05, device="cpu", metrics_every=0)
+    before = model.interest.clone()
+    trainer.epoch()
+    assert torch.equal(model.interest, before)  # as they were when the epoch began
+    after = expected()
+    trainer.epoch(lambda step: torch.testing.assert_close(model.interest, after.vectors, atol=1e-5, rtol=1e-5))
+    assert not torch.equal(model.interest, before)
+    assert "interest" in model.state_dict()
+
+
+def test_an_interest_counts_once_however_often_it_occurs(told):
+    data = gapped(told)
+    items, lengths = torch.tensor([[1, 3, 7, 2, 1], [5, 7, 0, 0, 0], [7, 0, 0, 0, 0]]), torch.tensor([5, 2, 1])
+    for deduplicate in (True, False):
+        model = small(data, deduplicate=deduplicate, interest_ratio=0.2)
+        found = model.interests_in(items, lengths)
+        none = len(model.interest)
+        for row, history, n in zip(found.tolist(), items.tolist(), lengths.tolist(), strict=True):
+            mine = [int(k) for i in history[:n] for k in model.interest_of[i] if k < none]
+            mine = sorted(set(mine)) if deduplicate else sorted(mine)
+            assert row == mine + [none] * (len(row) - len(mine))
+        assert (found < none).any(0).all()  # not wider than its longest row
+
+
+def test_a_missing_modality_is_no_opinion(told):
+    data = gapped(told)
+    model = small(data)
+    with torch.no_grad():
+        for layer in model.modality.layers:
+            layer.bias.normal_(generator=torch.Generator().manual_seed(1))
+        model.sharpness.fill_(2.0)
+    h = torch.nn.functional.normalize(torch.randn(3, 8, generator=torch.Generator().manual_seed(2)).double(), dim=1)
+    unit = {
+        m: array(torch.nn.functional.normalize(model.modality.layer(m)(model.modality.table(m)), dim=1))
+        for m in data.modalities
+    }
+    e = array(torch.nn.functional.normalize(model.item_id.weight, dim=1))
+    scores, views = array(model.match(h)), model.views()
+    for u in range(3):
+        for i in range(data.n_items):
+            s = [unit[m][i] @ array(h[u]) for m in data.modalities if not data.missing[m][i]]
+            own = e[i] @ array(h[u])
+            if s:
+                own = (own + 2 * softmax(2.0 * np.array(s)) @ s) / 3
+            assert scores[u, i] == pytest.approx(own, abs=1e-12)
+    for fusion, of in (("mean", np.mean), ("max", np.max)):
+        other = small(data, fusion=fusion, ids=False)
+        other.modality.load_state_dict(model.modality.state_dict())
+        scores = array(other.match(h))
+        for i in (0, 3, 5):
+            s = [unit[m][i] @ array(h[0]) for m in data.modalities if not data.missing[m][i]]
+            assert scores[0, i] == pytest.approx(of(s), abs=1e-12)
+        assert (scores[:, 7] == 0).all()
+    assert (views["item/content"][7] == 0).all()
+    with torch.no_grad():
+        model.sharpness.zero_()
+    torch.testing.assert_close(model.match(h), h @ views["item/final"].T)  # at λ = 0 it is one inner product
+
+
+def test_missrec_reads_what_is_there_and_nothing_else(told):
+    model = small(gapped(told))
+    alone = model.encode(torch.tensor([[4, 3]]), torch.tensor([2]))
+    among = model.encode(torch.tensor([[1, 2, 8, 9], [4, 3, 0, 0], [4, 3, 17, 7]]), torch.tensor([4, 2, 2]))
+    torch.testing.assert_close(among[1:], alone.expand(2, -1), atol=1e-12, rtol=0)
+    assert not torch.allclose(model.encode(torch.tensor([[3, 4]]), torch.tensor([2])), alone)  # order matters
+    empty = model.encode(torch.zeros(2, 1, dtype=torch.int64), torch.tensor([0, 1]))
+    assert (empty[0] == 0).all()
+    assert torch.isfinite(model.encode(torch.tensor([[7]]), torch.tensor([1]))).all()  # not a single interest
+    picture = {"modalities": ("image",), "ids": False}
+    assert not hasattr(small(told, **picture), "sharpness")
+
+
+def test_modality_dropout_leaves_every_item_something(told):
+    data = gapped(told)
+    model = create("missrec", data, dim=8, modality_dropout=0.6)
+    items = torch.arange(data.n_items)
+    kept = torch.stack([model._kept(items) for _ in range(50)])
+    assert not (kept & ~model.has).any()
+    assert (kept.any(2) == model.has.any(1)).all()
+    share = kept[:, model.has.all(1)].float().mean()  # both kept .16, one .48, and .36 would lose both and keep both
+    assert share == pytest.approx(0.16 + 0.24 + 0.36, abs=0.03)
+    model.eval()
+    assert torch.equal(model._kept(items), model.has)
+
+
+def test_diversity_falls_as_interests_part():
+    known = torch.tensor([[True, True, True], [True, True, False], [True, False, False]])
+    z = torch.randn(3, 3, 4, generator=torch.Generator().manual_seed(0)).double()
+    unit = array(torch.nn.functional.normalize(z, dim=2))
+    first = np.mean([(unit[0, a] @ unit[0, b]) ** 2 for a in range(3) for b in range(3) if a != b])
+    assert alikeness(z, known).item() == pytest.approx((first + (unit[1, 0] @ unit[1, 1]) ** 2) / 2)
+    assert alikeness(torch.eye(3)[None], known[:1]).item() == pytest.approx(0, abs=1e-6)
+    assert alikeness(torch.ones(1, 3, 4), known[:1]).item() == pytest.approx(1)
+    assert alikeness(z[2:], known[2:]).item() == 0
+
+
+def test_missrec_refuses_what_makes_no_sense(told):
+    wrong = [{name: "other"} for name in MISSRec.choices]
+    wrong += [{"interest_ratio": 0.0}, {"temperature": 0.0}, {"modality_dropout": 1.0}, {"heads": 7}, {"neighbours": 0}]
+    for options in wrong:
+        with pytest.raises(OptionError):
+            create("missrec", told, **options)
+    nothing = {name: np.zeros_like(table) for name, table in told.features.items()}
+    with pytest.raises(DataError, match="no item has content"):
+        create("missrec", told.with_features(nothing, {name: np.ones(told.n_items, dtype=bool) for name in nothing}))

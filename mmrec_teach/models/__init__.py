@@ -21,6 +21,7 @@ from mmrec_teach.models.freedom import FREEDOM
 from mmrec_teach.models.grcn import GRCN
 from mmrec_teach.models.lattice import LATTICE
 from mmrec_teach.models.lightgcn import LightGCN
+from mmrec_teach.models.missrec import MISSRec
 from mmrec_teach.models.mmgcn import MMGCN
 from mmrec_teach.models.sasrec import SASRec
 from mmrec_teach.models.unisrec import UniSRec
@@ -44,6 +45,7 @@ MODELS: dict[str, type[Recommender]] = {
     "alignrec": AlignRec,
     "sasrec": SASRec,
     "unisrec": UniSRec,
+    "missrec": MISSRec,
 }
 
 __all__ = [
@@ -61,6 +63,7 @@ __all__ = [
     "DualGNN",
     "ItemKNN",
     "LightGCN",
+    "MISSRec",
     "Oracle",
     "Popularity",
     "Random",

@@ -1,0 +1,327 @@
+"""MISSRec: a user's interests, found among all items' pictures and words, help to read her history.
+
+Wang et al., "MISSRec: Pre-training and Transferring Multi-modal Interest-aware Sequence Representation for Recommendation",
+ACM MM 2023, arXiv:2308.11175. The model and its training on one data set, with IDs (transductive) or without (inductive);
+pre-training over several domains is not here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mmrec_teach.data import Dataset
+from mmrec_teach.data.sequences import LENGTH
+from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.models.base import SequenceBatch, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.models.content import Projections
+from mmrec_teach.models.layers import whole
+from mmrec_teach.models.sequential import SequenceRecommender, inside, last
+from mmrec_teach.models.transformer import DecoderLayer, EncoderLayer
+from mmrec_teach.ops.clustering import dpc_knn, minibatch_kmeans
+from mmrec_teach.ops.losses import mean_where
+
+
+class MISSRec(SequenceRecommender):
+    r"""Interests are clusters of all items' tokens; a decoder reads the history in the light of the interests that occur in it.
+
+    .. math::
+        x_{i,m} = e_{i,m} W_m + b_m \ \text{(a token)}, \quad
+        \{z_1, \dots, z_K\} = \text{DPC-KNN}\{x_{i,m}\} \ \text{before every epoch, without gradient}
+
+        Z_u = \mathrm{Encoder}\{z_k : k \text{ occurs in the history, each once}\}, \quad
+        h_u = \mathrm{Decoder}\Big(\sum_m x_{i_t,m} + p_t + e_{i_t},\ Z_u\Big)_{t = n}
+
+        s_m = C(h_u, x_{i,m}), \quad s = \sum_m s_m\,\mathrm{softmax}_m(\lambda s_m), \quad
+        L_{ce} = -\ln\frac{\exp(s_{u,i}/\tau)}{\sum_j\exp(s_{u,j}/\tau)}
+
+    with C the cosine. Each interest counts once, so that a frequent one does not drown a rare one. :math:`\lambda` starts at 0, where s
+    is the mean over modalities, and is learned; toward infinity s is their maximum. With IDs, e is a table of item vectors, and the
+    score is :math:`(C(h_u, e_i) + 2s)/3`. The decoder is not causal: one row, one target.
+
+    A modality that an item lacks is no token, belongs to no interest and has no say in s. An item without any is scored by its ID
+    alone; without IDs its score is 0.
+
+    Args:
+        data: its interactions need an order, its items features.
+        modalities: which feature tables; None means all.
+        ids: whether e exists (transductive). Off, nothing belongs to one item alone, and cold items are ranked like all others.
+        dim: d. The paper has 300.
+        n_layers: depth of the encoder and of the decoder.
+        heads, inner: heads of every attention, width of every feed-forward network.
+        dropout: share set to zero in the decoder's input, the attention and the layers.
+        feature_dropout: share of a history's feature entries set to zero before the adapters W_m. The paper names no rate; released
+            code has none, 0.
+        modality_dropout: probability that an item of a history loses a modality for one step, token and interest; never its last one.
+            Not in the paper.
+        interests: ``"dpc"`` (paper), ``"kmeans"`` mini-batch k-means (released: there every call of DPC-KNN is commented out), or
+            ``"none"``: every token is an interest of its own.
+        interest_ratio: K as a share of the tokens.
+        neighbours: k of DPC-KNN.
+        deduplicate: whether an interest counts once however often it occurs.
+        fusion: ``"adaptive"`` as above, ``"mean"`` or ``"max"`` over modalities.
+        missing: ``"mask"`` as above, or ``"bias"`` (released): a missing modality is a vector of zeros like any other, its token b_m.
+        regularizer: what ``diversity`` is: ``"cosine"``, the mean squared cosine of two different interests of one user in Z_u, or
+            ``"released"``, a squared norm of all that comes out of the encoder, padding included, summed over the batch.
+        temperature: τ.
+        length: items of a history that are read.
+        scaling: ``"raw"`` features as they are; ``"unit"`` rows scaled to length 1.
+        seed: of the initial values and of dropout.
+
+    The released code is ``interests="kmeans", missing="bias", regularizer="released", feature_dropout=0``.
+
+    Attributes:
+        interest: (K, d) the vectors z, of the last refresh.
+        interest_of: (I, M) int64 the interest each token belongs to, K where there is no token.
+
+    Views: ``item/id`` is e; ``item/NAME`` the tokens x of each modality (zero rows where missing); ``item/content`` the mean of an
+    item's tokens at length 1; ``item/final`` what ``user/final`` (h at length 1, after each training history) is multiplied with at
+    λ = 0. The loss is ce + γ diversity, γ = 1e-4.
+    """
+
+    default_weights = {"ce": 1.0, "diversity": 1e-4}
+    needs_negatives = False
+    batches = "prefixes"
+    choices = {
+        "interests": ("dpc", "kmeans", "none"),
+        "fusion": ("adaptive", "mean", "max"),
+        "missing": ("mask", "bias"),
+        "regularizer": ("cosine", "released"),
+        "scaling": ("raw", "unit"),
+    }
+    interest: Tensor
+    interest_of: Tensor
+
+    def __init__(
+        self,
+        data: Dataset,
+        *,
+        modalities: Sequence[str] | str | None = None,
+        ids: bool = True,
+        dim: int = 64,
+        n_layers: int = 1,
+        heads: int = 4,
+        inner: int = 256,
+        dropout: float = 0.5,
+        feature_dropout: float = 0.1,
+        modality_dropout: float = 0.0,
+        interests: str = "dpc",
+        interest_ratio: float = 0.5,
+        neighbours: int = 5,
+        deduplicate: bool = True,
+        fusion: str = "adaptive",
+        missing: str = "mask",
+        regularizer: str = "cosine",
+        temperature: float = 0.07,
+        length: int = LENGTH,
+        scaling: str = "raw",
+        seed: int = 0,
+    ):
+        super().__init__(data, length=length, seed=seed)
+        for name, number, least in (("n_layers", n_layers, 0), ("inner", inner, 1), ("neighbours", neighbours, 1)):
+            whole(f"MISSRec({name}=)", number, least)
+        shares = {"dropout": dropout, "feature_dropout": feature_dropout, "modality_dropout": modality_dropout}
+        for name, share in shares.items():
+            if not 0 <= share < 1:
+                raise OptionError("dropout out of range", where=f"MISSRec({name}=)", found=share, expected="from 0 to below 1")
+        if not temperature > 0:
+            raise OptionError(
+                "temperature out of range", where="MISSRec(temperature=)", found=temperature, expected="a number above 0"
+            )
+        if not 0 < interest_ratio <= 1:
+            raise OptionError(
+                "not a share of the tokens", where="MISSRec(interest_ratio=)", found=interest_ratio, expected="above 0, up to 1"
+            )
+        given = {"interests": interests, "fusion": fusion, "missing": missing, "regularizer": regularizer}
+        for name, value in given.items():
+            check_choice(name, value, dict.fromkeys(self.choices[name]))
+        self.p, self.feature_p, self.modality_p = dropout, feature_dropout, modality_dropout
+        self.interests, self.neighbours, self.deduplicate = interests, neighbours, deduplicate
+        self.fusion, self.regularizer, self.temperature = fusion, regularizer, temperature
+
+        self.modality = Projections(data, modalities, dim, self.generator, model="MISSRec", scaling=scaling)  # e_m, W_m, b_m
+        has = torch.ones_like(self.modality.has) if missing == "bias" else self.modality.has
+        self.register_buffer("has", has, persistent=False)  # (I, M) which tokens there are
+        self.item_id = embedding(data.n_items, dim, self.generator) if ids else None  # e
+        if fusion == "adaptive" and has.shape[1] > 1:
+            self.sharpness = nn.Parameter(torch.zeros(()))  # λ
+        self.place = embedding(self.length, dim, self.generator)  # p
+        self.norm = nn.LayerNorm(dim, 1e-12)
+        self.encoder = nn.ModuleList(EncoderLayer(dim, heads, inner, self.generator) for _ in range(n_layers))
+        self.decoder = nn.ModuleList(DecoderLayer(dim, heads, inner, self.generator) for _ in range(n_layers))
+        self.encoder_norm, self.decoder_norm = nn.LayerNorm(dim, 1e-12), nn.LayerNorm(dim, 1e-12)
+
+        n_tokens = int(has.sum())
+        if not n_tokens:
+            raise DataError("no item has content", where=f"data set {data.name!r}", expected="at least one feature row")
+        n_interests = n_tokens if interests == "none" else math.ceil(interest_ratio * n_tokens)
+        self.register_buffer("interest", torch.zeros(n_interests, dim))
+        self.register_buffer("interest_of", torch.full_like(has, n_interests, dtype=torch.int64))
+        self.find_interests()
+
+    # -- interests ----------------------------------------------------------------------------------------------------------
+    def begin_epoch(self, epoch: int) -> None:
+        self.find_interests()
+
+    @torch.no_grad()
+    def find_interests(self) -> None:
+        """Cluster all items' tokens as they are now: write :attr:`interest` and :attr:`interest_of`."""
+        x = torch.stack([self.token(name) for name in self.modality.names], 1)[self.has]  # (N, d), by item, then modality
+        k = len(self.interest)
+        if self.interests == "none":
+            vectors, assignment = x, torch.arange(len(x), device=x.device)
+        else:
+            found = minibatch_kmeans(x, k) if self.interests == "kmeans" else dpc_knn(x, k, min(self.neighbours, len(x)))
+            vectors, assignment = found.vectors, found.assignment
+        self.interest.copy_(vectors)
+        self.interest_of[self.has] = assignment
+
+    def interests_in(self, items: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Return the interests (B, N) that occur in histories ``items`` (B, L), ascending, then K for none.
+
+        Args:
+            items, lengths: as in a SequenceBatch.
+            kept: (B, L, M) bool, tokens that were not dropped; None: all.
+        """
+        none = len(self.interest)
+        there = inside(items, lengths)[..., None] if kept is None else inside(items, lengths)[..., None] & kept
+        found = self.interest_of[items].masked_fill(~there, none).flatten(1).sort(1).values  # (B, L M)
+        if self.deduplicate:
+            again = F.pad(found[:, 1:] == found[:, :-1], (1, 0))
+            found = found.masked_fill(again, none).sort(1).values
+        count = (found < none).sum(1)
+        if self.regularizer == "released":  # there, a row that is not full has one more: the padding's
+            count = count + (lengths < self.length)
+        return F.pad(found, (0, 1), value=none)[:, : max(1, int(count.max()))]
+
+    # -- the user's side ------------------------------------------------------------------------------------------------------
+    def token(self, name: str, items: Tensor | None = None, p: float = 0.0) -> Tensor:
+        """Return x of one modality, (n, d), for ``items`` (n,) or all; features dropped out at rate ``p``; zero without a token."""
+        m = self.modality.names.index(name)
+        e = self.modality.table(name) if items is None else rows(self.modality.table(name), items)
+        has = self.has[:, m] if items is None else self.has[items, m]
+        return self.modality.layer(name)(self.dropout(e, p)) * has[:, None]
+
+    def read(self, items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Read histories ``items`` (B, L).
+
+        Returns:
+            h (B, d) at length 1; Z (B, N, d), the encoder's output; and (B, N) bool, which places of Z are interests.
+        """
+        distinct, where = torch.unique(items, return_inverse=True)  # each item is projected once
+        kept = self._kept(distinct)  # (n, M)
+        x = torch.stack([self.token(name, distinct, self.feature_p) for name in self.modality.names], 1)  # (n, M, d)
+        x = (x * kept[..., None]).sum(1)[where]  # (B, L, d)
+
+        found = self.interests_in(items, lengths, kept[where])  # (B, N)
+        known = found < len(self.interest)
+        z = F.pad(self.interest, (0, 0, 0, 1))[found]  # (B, N, d), zero where there is none
+        remembered = _or_first(known)[:, None]
+        for layer in self.encoder:
+            z = layer(z, remembered, self.drop)
+        z = self.encoder_norm(z)
+
+        y = x + self.place.weight[: items.shape[1]]
+        if self.item_id is not None:
+            y = y + rows(self.item_id.weight, items.flatten()).view_as(x)
+        y = self.drop(self.norm(y))
+        allowed = _or_first(inside(items, lengths))[:, None]
+        for layer in self.decoder:
+            y = layer(y, z, allowed, remembered, self.drop)
+        return F.normalize(last(self.decoder_norm(y), lengths), dim=1), z, known
+
+    def drop(self, x: Tensor) -> Tensor:
+        """Return ``x`` with the model's dropout."""
+        return self.dropout(x, self.p)
+
+    def _kept(self, items: Tensor) -> Tensor:
+        """Return (n, M) bool: the tokens of ``items`` (n,) that modality dropout leaves, at least one of each item that has any."""
+        has = self.has[items]
+        if not self.training or self.modality_p == 0:
+            return has
+        lost = torch.rand(has.shape, generator=self.generator).to(has.device) < self.modality_p
+        kept = has & ~lost
+        return torch.where(kept.any(1, keepdim=True), kept, has)
+
+    def encode(self, items: Tensor, lengths: Tensor) -> Tensor:
+        h = self.read(items, lengths)[0]
+        return h * (lengths > 0)[:, None]  # nothing read: all items score alike
+
+    # -- the items' side --------------------------------------------------------------------------------------------------------
+    @once_per_evaluation
+    def candidates(self) -> Tensor:
+        """Return all items' tokens at length 1, (M, I, d)."""
+        return torch.stack([F.normalize(self.token(name), dim=1) for name in self.modality.names])
+
+    def fused(self, cosines: Tensor) -> Tensor:
+        """Return s (B, I) from the modalities' ``cosines`` (B, I, M); 0 for an item without a token."""
+        if self.fusion == "max":
+            s = cosines.masked_fill(~self.has, -torch.inf).amax(2)
+            return s.masked_fill(~self.has.any(1), 0.0)
+        return (cosines * self.shares(cosines)).sum(2)
+
+    def shares(self, cosines: Tensor) -> Tensor:
+        """Return softmax_m(λ s_m) over the modalities that an item has, (B, I, M) as ``cosines``; zeros where it has none."""
+        sharpened = self.sharpness * cosines if hasattr(self, "sharpness") else torch.zeros_like(cosines)
+        some = self.has.any(1, keepdim=True)  # (I, 1)
+        return sharpened.masked_fill(~self.has & some, -torch.inf).softmax(2) * some
+
+    def match(self, h: Tensor) -> Tensor:
+        s = self.fused(torch.einsum("bd,mid->bim", h, self.candidates()))
+        if self.item_id is None:
+            return s
+        weight = 2.0 * self.has.any(1)  # (I,)
+        return (h @ F.normalize(self.item_id.weight, dim=1).T + weight * s) / (1 + weight)
+
+    # -- learning -----------------------------------------------------------------------------------------------------------------
+    def losses(self, batch: SequenceBatch, active: Collection[str] | None = None) -> dict[str, Tensor]:
+        active = self.default_weights if active is None else active
+        terms: dict[str, Tensor] = {}
+        if "ce" in active or "diversity" in active:
+            h, z, known = self.read(batch.items, batch.lengths)
+        if "ce" in active:
+            target = last(batch.targets[..., None], batch.lengths)[:, 0]
+            terms["ce"] = F.cross_entropy(self.match(h) / self.temperature, target)
+        if "diversity" in active:
+            terms["diversity"] = alikeness(z, known) if self.regularizer == "cosine" else released_norm(z, known)
+        return terms
+
+    def views(self) -> dict[str, Tensor]:
+        tokens = self.modality.views()
+        has = self.has.to(self.place.weight)
+        content = (self.candidates() * has.T[..., None]).sum(0) / has.sum(1, keepdim=True).clamp_min(1)
+        views = {**tokens, "item/content": content, "user/final": self.user_vectors(), "item/final": content}
+        if self.item_id is not None:
+            weight = 2.0 * self.has.any(1)[:, None]
+            views["item/id"] = self.item_id.weight
+            views["item/final"] = (F.normalize(self.item_id.weight, dim=1) + weight * content) / (1 + weight)
+        return views
+
+
+def alikeness(z: Tensor, known: Tensor) -> Tensor:
+    """Return the mean squared cosine of two different interests of one user, over users who have two.
+
+    Args:
+        z: (B, N, d).
+        known: (B, N) bool, which are interests.
+    """
+    unit = F.normalize(z, dim=2) * known[..., None]
+    square = (unit @ unit.transpose(1, 2)).square().sum((1, 2))
+    n = known.sum(1)
+    return mean_where((square - n) / (n * (n - 1)).clamp_min(1), n > 1)  # less n: each with itself
+
+
+def released_norm(z: Tensor, known: Tensor) -> Tensor:
+    """Return what released code calls diversity: all places summed, times the share of interests, squared, summed over the batch."""
+    pooled = z.sum(1) * known.to(z).mean(1, keepdim=True)
+    return pooled.square().sum() / z.shape[2]
+
+
+def _or_first(there: Tensor) -> Tensor:
+    """Return ``there`` (B, N) with the first place allowed in rows that have none: attention needs something to look at."""
+    first = torch.arange(there.shape[1], device=there.device) == 0
+    return there | (first & ~there.any(1, keepdim=True))
