@@ -417,6 +417,16 @@ def test_scores_read_the_encoder_as_it_is(tiny):
     assert model.encoding() is made, "made anew only after the encoder has moved"
 
 
+def test_the_encoder_has_a_step_size_of_its_own(tiny):
+    model = joint(tiny, encoder_lr=0.0)
+    trainer = Trainer(model, pictured(tiny), device="cpu", batch_size=64, lr=0.1, metrics_every=0)
+    assert [group["lr"] for group in trainer.optimizer.param_groups] == [0.1, 0.0]
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer.epoch()
+    for name, p in model.named_parameters():
+        assert torch.equal(before[name], p) == name.startswith("encoder."), name
+
+
 def test_joint_training_goes_on_from_a_checkpoint(tiny, tmp_path):
     data = pictured(tiny)
     records = []
@@ -450,6 +460,7 @@ def test_joint_training_goes_on_from_a_checkpoint(tiny, tmp_path):
         (lambda d: joint(d, start="warm"), "unknown choice.*scratch or pretrained"),
         (lambda d: joint(d, features="text"), "reads pictures and captions, no feature tables"),
         (lambda d: joint(d, n_fresh=-1), "out of range"),
+        (lambda d: joint(d, encoder_lr=-0.1), "step size out of range"),
     ],
 )
 def test_bad_settings_get_a_sentence(tiny, build, says):

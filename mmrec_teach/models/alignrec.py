@@ -7,7 +7,7 @@ The symbols are the paper's; its modules and losses are named where they stand.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +73,7 @@ class AlignRec(Recommender):
         start: of a joint encoder: ``"scratch"``, or ``"pretrained"``, the stored encoder of the bazaar.
         n_fresh: at most so many of a batch's items are encoded anew in joint training, drawn at random; 0: all of them. The
             time of a step is in proportion.
+        encoder_lr: step size of a joint encoder, as a share of the others'.
         encoder_dim, encoder_depth: D and layers of a joint encoder from scratch.
         features: the tables that make h_enc in staged training, each row scaled to length 1, side by side (a missing one is
             zeros). None: ``mmenc`` if the data set has it, else all.
@@ -116,6 +117,7 @@ class AlignRec(Recommender):
         strategy: str = "staged",
         start: str = "scratch",
         n_fresh: int = 64,
+        encoder_lr: float = 0.2,
         encoder_dim: int = 64,
         encoder_depth: int = 3,
         features: Sequence[str] | str | None = None,
@@ -130,6 +132,10 @@ class AlignRec(Recommender):
         super().__init__(data, seed=seed)
         for name, allowed in self.choices.items():
             check_choice(name, locals()[name], dict.fromkeys(allowed))
+        if not 0 <= encoder_lr < float("inf"):
+            raise OptionError(
+                "step size out of range", where="AlignRec(encoder_lr=)", found=encoder_lr, expected="a number from 0 up"
+            )
         if not 0 < temperature < float("inf"):
             raise OptionError(
                 "temperature out of range", where="AlignRec(temperature=)", found=temperature, expected="a number above 0"
@@ -140,6 +146,7 @@ class AlignRec(Recommender):
         self.user_id = embedding(data.n_users, dim, self.generator)  # E_id
         self.item_id = embedding(data.n_items, dim, self.generator)
         self.joint, self.n_fresh = strategy == "joint", whole("AlignRec(n_fresh=)", n_fresh, 0)
+        self.encoder_lr = encoder_lr
         self._made: Encoding | None = None  # of the encoder as it was when last asked
         self._epoch: tuple[Encoding, Tensor] | None = None  # of the encoder as it was when the epoch began, and its centre
         if self.joint:
@@ -205,6 +212,14 @@ class AlignRec(Recommender):
         if self.training:
             self._epoch = epoch, centre
         return epoch._replace(h=epoch.h.index_copy(0, items, self.encoder.encode(items, centre))) if len(items) else epoch
+
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        if not self.joint:
+            return super().parameter_groups(lr)
+        sides: dict[bool, list[nn.Parameter]] = {False: [], True: []}
+        for name, parameter in self.named_parameters():
+            sides[name.startswith("encoder.")].append(parameter)
+        return [{"params": sides[False]}, {"params": sides[True], "lr": lr * self.encoder_lr}]
 
     # -- Aggregator ---------------------------------------------------------------------------------------------------
     def ids(self) -> tuple[Tensor, Tensor]:

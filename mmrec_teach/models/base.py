@@ -154,6 +154,10 @@ class Recommender(nn.Module):
     def begin_epoch(self, epoch: int) -> None:
         """Called by the loop before each epoch (graphs redrawn, interests refreshed). ``epoch`` counts from 0."""
 
+    def parameter_groups(self, lr: float) -> list[dict[str, Any]]:
+        """Return the optimiser's groups of parameters; one that is to have another step size than ``lr`` says so."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
     # -- shared machinery -------------------------------------------------------------------------------------------
     @property
     def device(self) -> torch.device:

@@ -177,7 +177,7 @@ class Trainer:
                 expected="users with two training interactions or more: one to read, one to predict",
             )
         self.generator = torch.Generator().manual_seed(seed)
-        self.optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=lr, fused=True)
+        self.optimizer = torch.optim.Adam(model.parameter_groups(lr), lr=lr, fused=True)
         self.epochs_done = self.steps_done = 0
         self.evaluation: Evaluation | None = None
         self._epoch: _Epoch | None = None
