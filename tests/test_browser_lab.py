@@ -31,7 +31,10 @@ pytestmark = [
     pytest.mark.timeout(480),
 ]
 WAIT = 120_000  # milliseconds before a state that does not come is given up
-PAGE_SETTINGS = {"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}}
+PAGE_SETTINGS = {
+    "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+    "@jupyterlab/docmanager-extension:plugin": {"autosave": False},  # two saves at once end in a question
+}
 
 CELLS = (
     "from mmrec_teach.notebook import load, whatif\n"
@@ -150,6 +153,7 @@ def python(page: Any, code: str) -> None:
 def setting(panel: Any) -> str:
     """The text of the run shown, from the tab Share."""
     show(panel, "share")
+    python(panel.page, "panel._lock.acquire(); panel._lock.release()")  # what the tab asked for has been answered
     field = control(panel, "setting")
     panel.page.wait_for_function("field => field.value.includes('?')", arg=field.element_handle(), timeout=WAIT)
     return field.input_value()
@@ -326,6 +330,7 @@ def test_in_a_narrow_window_nothing_is_cut_off(lab):
 def test_after_a_reload_and_a_restarted_kernel_something_is_left(lab):
     """Last of the notebook's tests: afterwards its panels are gone."""
     page = lab.page
+    python(page, "panel.studio.join()")  # the still picture of its end is made last
     page.evaluate("() => jupyterapp.commands.execute('docmanager:save')")
     open_notebook(page, lab.server, "whatif.ipynb")
     left = """() => [...document.querySelectorAll('.mmrec-whatif .mmrec-pill, .mmrec-twin img')].some(e => e.offsetParent !== null)"""
