@@ -467,7 +467,7 @@ kept = room["recall@20"] / room["recall@20"][32]
 reveal(
     "bpr-dim",
     "nearly all of it" if kept[4] > 0.8 else "a half to three quarters" if kept[4] > 0.4 else "a quarter or less: what popularity finds",
-    f"Four numbers keep {kept[4]:.0%}: enough to say roughly what kind of things somebody takes. Of 128 most are spare ({kept[128]:.0%}). "
+    f"Four numbers keep {kept[4]:.0%}: enough to say roughly what kind of things somebody takes. With 128 it finds little more ({kept[128]:.0%}). "
     f"Cold items get {room['recall@20, cold items'].max():.2f} at every size: more room for a vector is no reason for it to move.",
 )
 
