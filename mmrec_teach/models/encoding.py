@@ -138,10 +138,13 @@ def read_encoder(content: bytes, where: str) -> tuple[MMEnc, Tokenizer, dict[str
         weights = {k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if k.startswith("weight/")}
         model.load_state_dict({k.removeprefix("weight/"): v for k, v in weights.items()})
     except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, OptionError) as error:
-        raise DataError(
-            "not an encoder", where=where, found=type(error).__name__, expected="a file written by Encoder.save"
-        ) from None
+        raise not_an_encoder(where, error) from None
     return model, tokenizer, arrays, about
+
+
+def not_an_encoder(where: str, error: Exception) -> DataError:
+    """Return what to raise of a file that ``error`` shows to be no encoder's."""
+    return DataError("not an encoder", where=where, found=type(error).__name__, expected="a file written by Encoder.save")
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

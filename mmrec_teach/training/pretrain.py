@@ -11,7 +11,6 @@ import io
 import json
 import math
 import time
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from mmrec_teach.data.bazaar import DOMAINS
 from mmrec_teach.data.tokens import UNKNOWN, Tokenizer, TokenTables, make_tokenizer
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.files import atomic_path, write_bytes, write_json
+from mmrec_teach.models.encoding import not_an_encoder, read_encoder
 from mmrec_teach.models.mmenc import TERMS, EncoderBatch, MMEnc, block_mask, word_mask
 from mmrec_teach.ops.memory import keep_freed_memory
 from mmrec_teach.training.loop import TrainingError, pick_device
@@ -348,29 +348,13 @@ def load_encoder(path: str | Path) -> Encoder:
 
 def encoder_from_bytes(content: bytes, where: str) -> Encoder:
     """Return the encoder that :meth:`Encoder.to_bytes` wrote; ``where`` names its file in messages."""
+    model, tokenizer, arrays, about = read_encoder(content, where)
+    kept = {k.removeprefix("vectors/"): v for k, v in arrays.items() if k.startswith("vectors/")}
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-        about = json.loads(arrays.pop("about").tobytes())
-        tokenizer = Tokenizer(
-            np.array(about["vocabulary"]),
-            arrays["codebook"].astype(np.float32),
-            about["patch"],
-            tuple(about["grid"]),
-            about["length"],
-        )
-        model = MMEnc(**about["options"]).eval()
-        weights = {
-            k.removeprefix("weight/"): torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if k[:7] == "weight/"
-        }
-        model.load_state_dict(weights)
-        kept = {k.removeprefix("vectors/"): v for k, v in arrays.items() if k[:8] == "vectors/"}
         history = [PretrainRecord(**record) for record in about["history"]]
-        return Encoder(model, tokenizer, arrays["centre"], about["info"], history, kept)
-    except (ValueError, KeyError, TypeError, OSError, RuntimeError, EOFError, zipfile.BadZipFile, OptionError) as error:
-        raise DataError(
-            "not an encoder", where=where, found=type(error).__name__, expected="a file written by Encoder.save"
-        ) from None
+        return Encoder(model.eval(), tokenizer, arrays["centre"], about["info"], history, kept)
+    except (KeyError, TypeError) as error:
+        raise not_an_encoder(where, error) from None
 
 
 def fingerprint(data: Dataset) -> str:
