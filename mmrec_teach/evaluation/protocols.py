@@ -32,7 +32,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import scipy.sparse as sp
-from scipy.stats import kendalltau
 
 from mmrec_teach.data import Dataset, Interactions
 from mmrec_teach.errors import DataError, OptionError
@@ -395,7 +394,7 @@ def rank_agreement(
 
     Returns:
         ``tau``, ``low``, ``high``, ``agreeing`` and ``pairs`` (pairs of sets that both put in the same order, of how many),
-        ``sets``. NaN where one side cannot tell any two sets apart.
+        ``sets``. A pair that is equal on one side counts as neither agreeing nor not (τ_a).
 
     Raises:
         OptionError: fewer than two sets, or not as many on both sides.
@@ -409,22 +408,25 @@ def rank_agreement(
         )
     a, b = np.stack([np.asarray(x, dtype=np.float64) for x in first]), np.stack([np.asarray(x, np.float64) for x in second])
     rng = np.random.default_rng(seed)
-    taus = []
-    for _ in range(n_boot):
-        again = [x[:, rng.integers(0, x.shape[1], x.shape[1])].mean(1) for x in (a, b)]
-        taus.append(kendalltau(*again).statistic)
-    x, y = a.mean(1), b.mean(1)
-    upper = np.triu_indices(len(x), 1)
-    same = np.sign(x[:, None] - x)[upper] * np.sign(y[:, None] - y)[upper]
+    above = np.triu_indices(len(a), 1)
+
+    def signs(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return (np.sign(x[:, None] - x) * np.sign(y[:, None] - y))[above]
+
+    taus = [
+        signs(*(side[:, rng.integers(0, side.shape[1], side.shape[1])].mean(1) for side in (a, b))).mean()
+        for _ in range(n_boot)
+    ]
+    same = signs(a.mean(1), b.mean(1))
     tail = (1 - level) / 2
-    low, high = np.nanquantile(taus, [tail, 1 - tail]) if np.isfinite(taus).any() else (np.nan, np.nan)
+    low, high = np.quantile(taus, [tail, 1 - tail])
     return {
-        "tau": float(kendalltau(x, y).statistic),
+        "tau": float(same.mean()),
         "low": float(low),
         "high": float(high),
         "agreeing": int((same > 0).sum()),
         "pairs": len(same),
-        "sets": len(x),
+        "sets": len(a),
     }
 
 
