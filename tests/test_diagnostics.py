@@ -160,6 +160,7 @@ def test_everything_equals_plain_loops(n, dx, dy, k, seed):
     assert uniformity(x) == pytest.approx(
         math.log(np.mean([math.exp(-2 * ((unit[i] - unit[j]) ** 2).sum()) for i, j in pairs]))
     )
+    assert uniformity(x, dtype=torch.float32) == pytest.approx(uniformity(x), rel=1e-5)
     s = np.linalg.svd(x, compute_uv=False)
     assert effective_rank(x) == pytest.approx(math.exp(-sum(v * math.log(v) for v in s / s.sum())))
     centre = np.eye(n) - 1 / n

@@ -8,7 +8,7 @@ import pytest
 
 from mmrec_teach.errors import OptionError
 from mmrec_teach.training.gradients import GradientReport
-from mmrec_teach.views import alt_text, whatif
+from mmrec_teach.views import alt_text, whatif, worker
 from mmrec_teach.views.panel_card import Catalogue
 from mmrec_teach.views.panel_curves import EARLIER, PINNED
 from mmrec_teach.views.panel_gauges import trail
@@ -221,6 +221,41 @@ def test_step_and_undo(live):
     live.controls["undo"].click()
     assert live.studio.join(WAIT)
     assert live.controls["l2"].value == live.studio.values["l2"] == 0.01
+
+
+def test_while_it_trains_the_curves_are_drawn_now_and_then_and_at_its_end(panel, monkeypatch):
+    made, stepper = panel
+    monkeypatch.setattr("mmrec_teach.views.panel.CURVES_EVERY", 1e9)
+    drawn = []
+    monkeypatch.setattr(made._curves, "show", lambda run, *_: drawn.append(len(run.history)))
+    stepper.allow(2)
+    run(made)
+    assert drawn == [0, 2]  # where it starts and where it ends
+    made._on_tab({"tab": "curves"})
+    assert drawn == [0, 2, 2]
+
+
+def test_a_panel_that_is_shown_gets_ready_and_compiles_only_where_nothing_starts_by_itself(tiny, monkeypatch):
+    asked = []
+    monkeypatch.setattr("mmrec_teach.views.panel.get_ready", lambda umap: asked.append(umap))
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: None)
+    for settings in ({"autostart": True}, {"autostart": False}, {"autostart": False, "umap": False}):
+        made = whatif("bpr", tiny, **settings)
+        made._ipython_display_()
+        made.close()
+    assert asked == [False, True, False]
+
+
+def test_getting_ready_is_done_once(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(worker, "_ready", {})
+    monkeypatch.setattr(worker, "warm_up", lambda: compiled.append(True))
+    first = worker.get_ready(umap=False)
+    assert worker.get_ready(umap=False) is first
+    both = worker.get_ready()
+    assert both is worker.get_ready() is worker.get_ready(umap=False)
+    both.join(WAIT)
+    assert compiled == [True]
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ import torch
 from mmrec_teach.errors import InputError, OptionError
 from mmrec_teach.views import Projector, align_to, alt_text, figures, kept_neighbours, palette, pca
 from mmrec_teach.views.changes import change_dots
-from mmrec_teach.views.projection import nearest, overlap
+from mmrec_teach.views.projection import nearest, nearest_in_picture, overlap
 
 
 @pytest.fixture
@@ -67,6 +67,15 @@ def test_nearest_leaves_the_point_itself_out_among_duplicates():
         nearest(np.ones((3, 2), np.float32), 3)
     with pytest.raises(OptionError):
         nearest(np.ones((3, 2), np.float32), 1, "manhattan")
+
+
+def test_nearest_in_the_picture_is_the_same_and_leaves_the_point_itself_out(rng):
+    xy = rng.normal(size=(300, 2)).astype(np.float32)
+    np.testing.assert_array_equal(nearest_in_picture(xy, 10), nearest(xy, 10, "euclidean")[0])
+    found = nearest_in_picture(np.zeros((40, 2), np.float32), 3)
+    assert found.shape == (40, 3)
+    assert not (found == np.arange(40)[:, None]).any()
+    assert all(len(set(row)) == 3 for row in found)
 
 
 def test_overlap_counts_common_members():

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
+import torch
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.evaluation import diagnostics
@@ -117,20 +118,17 @@ def measure(
         found["effective rank"] = rank_of(final[items])
     if users is not None and final is not None and users.shape[1] == final.shape[1]:
         some = _some(np.arange(len(data.train)), pairs)
-        u, i = _unit(users[data.train.users[some]]), _unit(final[data.train.items[some]])
-        both = u.any(1) & i.any(1)
-        found["alignment"] = float(np.square(u[both] - i[both]).sum(1).mean()) if both.any() else float("nan")
-    if final is not None:
-        found["uniformity"] = _uniformity(final[items])
+        found["alignment"] = diagnostics.alignment(users[data.train.users[some]], final[data.train.items[some]])
+    if final is not None:  # in single precision: quick enough for every picture
+        found["uniformity"] = diagnostics.uniformity(final[items], dtype=torch.float32)
     if all(name in tables for name in PAIR):
         a, b = (tables[name][items] for name in PAIR)
         both = a.any(1) & b.any(1)  # a missing picture or text is a row of zeros
         a, b = a[both], b[both]
         if len(a) > 2:
             if paired_views({name: tables[name].shape for name in PAIR}, same_space):
-                x, y = _unit(a), _unit(b)
-                found["ID-content distance"] = float(np.square(x - y).sum(1).mean())
-                found["modality gap"] = float(np.linalg.norm(x.mean(0) - y.mean(0)))
+                found["ID-content distance"] = diagnostics.alignment(a, b)
+                found["modality gap"] = diagnostics.modality_gap(a, b)
             if quick is not None and "CKA" in quick:
                 found |= {name: quick[name] for name in ("CKA", "neighbour overlap")}
             else:
@@ -147,19 +145,3 @@ def _table(x: np.ndarray) -> np.ndarray:
 def _some(rows: np.ndarray, most: int) -> np.ndarray:
     """At most ``most`` of ``rows``, evenly picked."""
     return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
-
-
-def _unit(x: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(x, axis=1, keepdims=True)
-    return x / np.where(length > 0, length, 1)
-
-
-def _uniformity(x: np.ndarray) -> float:
-    """:func:`diagnostics.uniformity` in single precision, quick enough for every picture."""
-    x = _unit(x)
-    x = x[x.any(1)]
-    n = len(x)
-    if n < 2:
-        return float("nan")
-    potential = np.exp(np.minimum(4 * (x @ x.T - 1), 0), dtype=np.float32)
-    return float(np.log((potential.sum(dtype=np.float64) - np.trace(potential)) / (n * (n - 1))))

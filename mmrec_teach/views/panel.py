@@ -34,8 +34,10 @@ from mmrec_teach.views.panel_tug import Tug
 from mmrec_teach.views.panel_twin import static_figure, still
 from mmrec_teach.views.setting import Setting
 from mmrec_teach.views.studio import Control, Studio, Update, say
+from mmrec_teach.views.worker import get_ready
 
 QUIET = 4.0  # seconds between two sentences read out while a run goes on
+CURVES_EVERY = 0.45  # seconds between two drawings of the curves while a run goes on: they cost the page as much as a map
 TABS = {"curves": "Curves", "tug": "Tug of war", "top": "Top 10", "compare": "Compare", "share": "Share"}
 
 
@@ -58,7 +60,7 @@ class WhatIf:
         self._autostart, self._height = autostart, height
         self._lock = threading.RLock()  # updates come from the worker, messages from the kernel's own threads
         self._prefix = f"mmrec-{uuid.uuid4().hex[:8]}"
-        self._spoken = 0.0
+        self._spoken = self._curves_at = 0.0
         self._tab = next(iter(TABS))
         self._twin: Any = None
         self._state = ""
@@ -110,6 +112,8 @@ class WhatIf:
         """Show the panel, and below it a still picture that is seen only where the panel is not alive."""
         from IPython.display import HTML, display
 
+        # a first run waits for the compiler itself, once it has shown something; where none begins by itself, there is time now
+        get_ready(umap=self.studio.umap and not self._autostart)
         bundle = self._repr_mimebundle_()
         contents, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
         display(contents, metadata=metadata, raw=True)
@@ -354,7 +358,7 @@ class WhatIf:
     def _on_tab(self, content: Mapping[str, Any]) -> None:
         tab = next(iter(TABS)) if content.get("ready") else content.get("tab")  # a page that comes anew shows the first
         if tab in TABS:
-            self._tab = tab
+            self._tab, self._curves_at = tab, 0.0
             with self._lock:
                 if self.studio.last is not None:
                     self._show_panes(self.studio.last)
@@ -373,13 +377,13 @@ class WhatIf:
     # -- from the worker ---------------------------------------------------------------------------------------------------
     def _on_update(self, update: Update) -> None:
         with self._lock:
+            if update.fresh:  # the maps first: they are what is waited for
+                self._shelf.show(update)
             self._note_interval(update)
             self._show_status(update)
             self._show_buttons(update)
             self._show_error(update)
             self._show_form()
-            if update.fresh:
-                self._shelf.show(update)
             if update.run is not None and (update.fresh or update.kind != "epoch"):
                 pin = self.studio.pins[-1] if self.studio.pins else None
                 since = {} if pin is None else {**pin.gauges, **pin.metrics}
@@ -444,6 +448,7 @@ class WhatIf:
             self._error.html = text
 
     def _show_curves(self, update: Update) -> None:
+        self._curves_at = time.monotonic()
         self._curves.show(update.run, self.studio.runs, self.studio.pins)
 
     def _show_top(self, update: Update) -> None:
@@ -452,7 +457,9 @@ class WhatIf:
     def _show_panes(self, update: Update) -> None:
         """Bring the open tab up to date; the others catch up when they are opened."""
         if self._tab == "curves" and update.run is not None:
-            self._show_curves(update)
+            on_the_way = update.kind in ("epoch", "picture") and self._state == "training"
+            if not on_the_way or time.monotonic() - self._curves_at >= CURVES_EVERY:
+                self._show_curves(update)
         elif self._tab == "tug":
             self._tug.show(update.tug, self.studio.terms)
         elif self._tab == "top":

@@ -100,6 +100,21 @@ def nearest(x: np.ndarray, k: int, metric: Literal["cosine", "euclidean"] = "cos
     return indices, distances
 
 
+def nearest_in_picture(xy: np.ndarray, k: int) -> np.ndarray:
+    """Return (n, k) each point's nearest other points on the plane, nearest first; much quicker there than :func:`nearest`.
+
+    Args:
+        xy: (n, 2) finite numbers.
+        k: neighbours per point, 1 to n - 1. Of points at equal distances any may come.
+    """
+    from scipy.spatial import KDTree
+
+    found = KDTree(xy).query(xy, k + 1)[1]
+    others = found != np.arange(len(xy))[:, None]
+    others[others.all(1), -1] = False  # so many points lie on top of it that it is not among its own nearest
+    return found[others].reshape(len(xy), k)
+
+
 def overlap(a: np.ndarray, b: np.ndarray) -> float:
     """Return the mean share of row n of ``a`` found in row n of ``b``; both (n, k) indices without repeats in a row."""
     n, k = a.shape
@@ -130,7 +145,7 @@ def kept_neighbours(x: Any, xy: Any, k: int = 10, metric: Literal["cosine", "euc
     k = min(k, len(x) - 1)
     if k < 1:
         return 1.0
-    return overlap(nearest(x, k, metric)[0], nearest(xy, k, "euclidean")[0])
+    return overlap(nearest(x, k, metric)[0], nearest_in_picture(xy, k))
 
 
 # -- linear pictures -----------------------------------------------------------------------------------------------------
@@ -404,7 +419,7 @@ class Projector:
             return 1.0
         near = self._neighbours
         near = near[:, :k] if near is not None and near.shape[1] >= k else nearest(self._table, k, self.metric)[0]
-        return overlap(near, nearest(self.xy, k, "euclidean")[0])
+        return overlap(near, nearest_in_picture(self.xy, k))
 
     def _draw(self, x: np.ndarray, method: str, epochs: int | None = None) -> np.ndarray:
         last, was = self.xy, self.method

@@ -28,18 +28,44 @@ from mmrec_teach.views.toplists import Reference, ranking, top_list
 from mmrec_teach.views.updates import Kind, Picture, Run, TopList, Update, say, side
 
 ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop asking; it never ends by itself
-FIRST_PICTURE = 0.06  # seconds of training between a moved control and its first picture
-LONG = 0.18  # seconds without a picture after which one is drawn in the middle of an epoch
+FIRST_PICTURE = 0.04  # seconds of training between a moved control and its first picture
+LONG = 0.15  # seconds without a picture after which one is drawn in the middle of an epoch
 REST = 1.0  # drawing and telling may take as long as the training between two pictures, not longer
 MEASURE_EVERY = 0.5  # seconds between two measurements of what takes long: gradients, CKA, neighbour overlap
 QUICK_EPOCHS = 8  # of UMAP, for a first picture; the next ones refine it
-USUAL_EPOCHS = 15  # … while training: five pictures a second add up
+USUAL_EPOCHS = 10  # … while training: five pictures a second add up
 SETTLED_EPOCHS = 120  # of UMAP, for a run's last picture: it will be looked at for long
 UNDO_BYTES = 256 << 20  # of model and optimiser copies kept for that
 
 
 Care = Literal["quick", "usual", "settled"]
 Request = Literal["restart", "continue", "step", "undo", "draw"]
+
+
+_ready: dict[str, threading.Thread] = {}
+
+
+def get_ready(umap: bool = True) -> threading.Thread:
+    """Load in the background, once per process, what a first run would wait for: seconds for torch's optimisers, more for UMAP.
+
+    Args:
+        umap: also compile UMAP.
+
+    Returns:
+        the thread that loads torch's part, and starts UMAP's when it is done.
+    """
+
+    def load() -> None:
+        # the first optimiser of a process imports torch's compiler, whether it is used or not
+        torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], fused=True)
+        if umap:
+            warm_up()
+
+    if "umap" in _ready or ("torch" in _ready and not umap):
+        return _ready["umap" if "umap" in _ready else "torch"]
+    thread = _ready["umap" if umap else "torch"] = threading.Thread(target=load, name="getting ready", daemon=True)
+    thread.start()
+    return thread
 
 
 class BrokenOff(Exception):  # noqa: N818 - no error
@@ -276,7 +302,7 @@ class Worker:
             now = time.monotonic()
             if self._hurry is not None and now - self._hurry >= FIRST_PICTURE:
                 self._tell("picture", draw=True, care="quick")
-            elif self._due_at(max(1.2 * self.interval, LONG)) <= now:  # the epoch's end is too far
+            elif self._due_at(max(self.interval, LONG)) <= now:  # the epoch's end is too far
                 self._tell("picture", draw=True)
             self._break_off(turn)
             if self._moved:

@@ -51,7 +51,8 @@ function plotly(model) {
 }
 
 const SETTLE = 250; // ms without a change before plotly itself draws again
-const STALE = 1500; // ms at most that plotly's own idea of where points are may be old
+const STALE = 1500; // ms at most that plotly's own idea of where points are may be old, with the pointer over them …
+const UNSEEN = 10000; // … and without
 
 // Move the points that stand in the page. Plotly draws 600 points anew in about 100 ms; moving them takes a few. Plotly learns of
 // it a moment later, when pictures pause: until then only what the pointer says is old. False where plotly has to draw.
@@ -168,7 +169,7 @@ async function render({ model, el }) {
       sequence = message.number;
       const moves = spec.layout.meta?.square && Object.values(data).every((changes) => Object.keys(changes).every((path) => "xy".includes(path)));
       const rest = Object.keys(layout).every((path) => path === "meta.alt");
-      const fresh = wired && !drawing && !again && performance.now() - drawnAt < STALE + SETTLE;
+      const fresh = wired && !drawing && !again && performance.now() - drawnAt < (el.matches(":hover") ? STALE : UNSEEN) + SETTLE;
       if (moves && rest && fresh && el.clientWidth && glide(div, spec, data)) {
         shown(sequence);
         send({ drawn: sequence });
