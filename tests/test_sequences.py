@@ -18,6 +18,7 @@ from mmrec_teach.models import SequenceBatch
 from mmrec_teach.models.sequential import SequenceRecommender, inside
 from mmrec_teach.training import NegativeSampler, Trainer, TrainingError, gradient_report, train
 from mmrec_teach.training.sampling import sequence_batches
+from mmrec_teach.views.studio import Studio
 
 
 def shop(*rows: tuple[int, int, int], valid: tuple = (), test: tuple = (), n_items: int = 12) -> Dataset:
@@ -228,6 +229,27 @@ def test_a_loss_that_is_not_finite_is_told():
         model.item.fill_(torch.nan)
     with pytest.raises(TrainingError, match="no longer a finite number"):
         Trainer(model, data, device="cpu").epoch()
+
+
+def test_the_what_if_engine_runs_looks_and_goes_back():
+    data = random_shop(n_users=30)
+    made = Studio(Mean, data, umap=False, debounce=0.0, batch_size=20, epochs=2, mode="continue")
+    try:
+        made.choose_user(0)
+        made.run()
+        assert made.join(60)
+        assert made.last.kind == "finished", made.last.details
+        assert set(made.last.tug.norms) == {"ce", "pull"}
+        assert made.last.top is not None
+        before = made._session.model.item.detach().clone()
+        made.set("pull", 5.0)
+        assert made.join(60)
+        assert not torch.equal(made._session.model.item, before)
+        made.undo()
+        assert made.join(60)
+        assert torch.equal(made._session.model.item, before)
+    finally:
+        made.close(60)
 
 
 # -- the one evaluation -----------------------------------------------------------------------------------------------------
