@@ -179,6 +179,12 @@ def pca(x: Any, metric: Literal["cosine", "euclidean"] = "euclidean") -> np.ndar
     return (coordinates * (EXTENT / max(np.ptp(coordinates, axis=0).max(), 1e-12))).astype(np.float32)
 
 
+def _varies(x: np.ndarray, metric: str) -> bool:
+    """Whether :func:`pca` finds more than one point."""
+    rows = (_unit(x) if metric == "cosine" else x).astype(np.float64)
+    return bool(np.abs(rows - rows.mean(0)).max(initial=0.0) >= 1e-12)
+
+
 def align_to(previous: Any, new: Any, scale: bool = False) -> np.ndarray:
     """Turn, mirror and shift ``new`` to lie as close to ``previous`` as it can (orthogonal Procrustes); shapes stay.
 
@@ -423,7 +429,10 @@ class Projector:
 
     def _draw(self, x: np.ndarray, method: str, epochs: int | None = None) -> np.ndarray:
         last, was = self.xy, self.method
-        linear = pca(x, self.metric)
+        if method == "UMAP" and was == "UMAP" and np.ptp(last, axis=0).max() >= 1e-6 * EXTENT and _varies(x, self.metric):
+            linear = last  # not asked for: small matrices on many threads cost more than the rest of the picture
+        else:
+            linear = pca(x, self.metric)
         if last is None and self._anchor is not None and len(self._anchor) == len(linear):
             linear = align_to(self._anchor, linear)
         if len(x) <= 3 or np.ptp(linear, axis=0).max() == 0:
