@@ -1,9 +1,10 @@
-"""Time and memory of an epoch of BM3, FREEDOM and LATTICE beside the plain baseline, and of a large item graph, in one run.
+"""Time and memory of an epoch of BM3, FREEDOM, LATTICE and AlignRec beside the plain baseline, and of a large item graph, in one run.
 
     python benchmarks/bench_multimodal.py --data ../shared/data/amazon-baby --out benchmarks/results/multimodal.json
 
 Features are random, of the published sizes (image 4096-d, text 384-d): they cost what real ones cost and mean nothing, so no
-quality is judged here. Forms of a model:
+quality is judged here. AlignRec reads one fused vector an item (768-d, as large as a BEiT-3 base gives); LightGCN stands beside it as what
+it is built on, and InfoNCE is timed alone by ``--models info-nce``. Forms of a model:
 
 - ``plain``: as public code computes it (``plain_multimodal.py``);
 - ``released``: ours with the released options (trained feature tables where the released code has them);
@@ -37,17 +38,27 @@ OURS = {
     "mmgcn": {},
     "grcn": {},
     "dualgnn": {},
+    "lightgcn": {},
+    "alignrec": {},
 }
 RELEASED = {
     "bm3": {"trainable_features": True, "regularizer": "emb_norm"},
     "freedom": {"trainable_features": True, "projection_bias": True},
     "lattice": {"trainable_features": True, "user_item_graph": "row", "regularizer": "propagated"},
+    "alignrec": {
+        "gate": "sigmoid",
+        "reg_form": "released",
+        "mask_duplicates": False,
+        "regularizer": "propagated",
+        "trainable_features": True,
+    },
 }
-PLAIN = ("bm3", "freedom", "lattice")
+PLAIN = ("bm3", "freedom", "lattice", "alignrec")
+FUSED = {"alignrec": 768}
 
 
-def data_of(arguments: argparse.Namespace):
-    """Return the data set with random features of the published sizes."""
+def data_of(arguments: argparse.Namespace, model_name: str):
+    """Return the data set with random features of the published sizes, fused ones for a model that wants these."""
     import numpy as np
 
     from mmrec_teach.data import load
@@ -55,6 +66,8 @@ def data_of(arguments: argparse.Namespace):
     data = load(arguments.data) if arguments.data else random_shop()
     rng = np.random.default_rng(0)
     sizes = {"image": arguments.image_dim, "text": arguments.text_dim}
+    if model_name in FUSED:
+        sizes = {"mmenc": FUSED[model_name]}
     return data.with_features({m: rng.standard_normal((data.n_items, d), dtype=np.float32) for m, d in sizes.items()})
 
 
@@ -67,10 +80,12 @@ def work(model_name: str, form: str, arguments: argparse.Namespace) -> dict:
 
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    data = data_of(arguments)
+    data = data_of(arguments, model_name)
     result = {"model": model_name, "form": form, "data": data.name, "memory_before_mb": peak_mb()}
     start = time.perf_counter()
-    if form == "plain":
+    if model_name == "info-nce":
+        trainer = model = InfoNCEAlone(data, arguments.dim, arguments.batch_size)
+    elif form == "plain":
         import plain_multimodal as plain
 
         model = plain.MODELS[model_name](data, arguments.dim)
@@ -92,6 +107,36 @@ def work(model_name: str, form: str, arguments: argparse.Namespace) -> dict:
         result["epoch_seconds"].append(time.perf_counter() - wall)
         result["epoch_cpu_seconds"].append(time.process_time() - cpu)
     return result | {"peak_mb": peak_mb(), "load_average": os.getloadavg()[0] if hasattr(os, "getloadavg") else None}
+
+
+class InfoNCEAlone:
+    """An epoch of AlignRec's two contrasts and nothing else, gradients included: vectors that no graph made."""
+
+    def __init__(self, data, dim: int, batch_size: int):
+        import torch
+
+        self.data, self.batch_size = data, batch_size
+        self.tables = [
+            torch.randn(n, dim, requires_grad=True) for n in (data.n_users, data.n_users, data.n_items, data.n_items)
+        ]
+
+    def parameters(self):
+        """Return the tables."""
+        return self.tables
+
+    def epoch(self) -> None:
+        """Compute both contrasts of every batch and their gradients."""
+        import torch
+
+        from mmrec_teach.ops import losses
+        from mmrec_teach.training.sampling import epoch_batches
+
+        for users, items, _ in epoch_batches(self.data, self.batch_size, None, torch.Generator()):
+            total = 0.0
+            for ids, (mm, own) in ((users, self.tables[:2]), (items, self.tables[2:])):
+                some, count = torch.unique(ids, return_counts=True)
+                total = total + losses.info_nce(mm.index_select(0, some), own.index_select(0, some), count)
+            torch.autograd.grad(total, self.tables)
 
 
 def work_graph(dim: int, arguments: argparse.Namespace) -> dict:
@@ -137,7 +182,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="a data set that mmrec_teach opens; default: a random shop of Amazon Baby's size")
     parser.add_argument(
-        "--models", default=",".join(PLAIN), help=f"some of {','.join(OURS)}; no plain form but of the default ones"
+        "--models", default=",".join(PLAIN), help=f"some of {','.join(OURS)},info-nce; no plain form but of the default ones"
     )
     parser.add_argument("--forms", default="plain,released,ours")
     parser.add_argument("--epochs", type=int, default=3, help="timed epochs, after one that warms up")
@@ -170,8 +215,8 @@ def main() -> None:
         print(json.dumps(work_graph(int(form), arguments) if name == "graph" else work(name, form, arguments)))
         return
     names, forms = arguments.models.split(","), arguments.forms.split(",")
-    if unknown := set(names) - set(OURS):
-        sys.exit(f"unknown model {sorted(unknown)[0]!r}, expected some of {', '.join(OURS)}")
+    if unknown := set(names) - {*OURS, "info-nce"}:
+        sys.exit(f"unknown model {sorted(unknown)[0]!r}, expected some of {', '.join(OURS)}, info-nce")
     if unknown := set(forms) - {"plain", "released", "ours"}:
         sys.exit(f"unknown form {sorted(unknown)[0]!r}, expected some of plain, released, ours")
     results, graphs = [], []

@@ -1,10 +1,11 @@
-"""The plain baseline of BM3, FREEDOM and LATTICE: each step computed the way public research code commonly does it.
+"""The plain baseline of BM3, FREEDOM, LATTICE and AlignRec: each step computed the way public research code commonly does it.
 
 Written for this comparison, to stand beside the package in one run. Beyond the habits of ``plain.py`` it keeps these:
 
 - feature tables are parameters: Adam steps through all of them at every batch;
 - every batch projects the content of the whole catalogue, and predicts and drops out whole tables (BM3);
-- LATTICE builds its item graphs as dense I x I matrices, anew each epoch with gradient, and multiplies with one at every batch.
+- LATTICE builds its item graphs as dense I x I matrices, anew each epoch with gradient, and multiplies with one at every batch;
+- AlignRec compares whole batches, with their duplicates.
 """
 
 from __future__ import annotations
@@ -147,7 +148,45 @@ class PlainLATTICE(PlainContent):
         return -F.logsigmoid((u * i).sum(1) - (u * j).sum(1)).mean() + 1e-3 * penalty
 
 
-MODELS = {"bm3": PlainBM3, "freedom": PlainFREEDOM, "lattice": PlainLATTICE}
+class PlainAlignRec(PlainContent):
+    """A trained table of fused vectors, COO products, cosines of the batch as it comes."""
+
+    def __init__(self, data: Dataset, dim: int):
+        super().__init__(data, dim)
+        self.gate = nn.Linear(dim, dim)
+        unit = F.normalize(self.tables[0].detach(), dim=1)
+        values, near = torch.topk(unit @ unit.T, K, dim=-1)
+        scale = values.sum(1).pow(-0.5).numpy()
+        rows, columns = np.repeat(np.arange(data.n_items), K), near.reshape(-1).numpy()
+        self.similar = coo(rows, columns, scale[rows] * values.reshape(-1).numpy() * scale[columns], data.n_items).coalesce()
+        users, items = data.train.users, data.train.items
+        degrees = np.bincount(users, minlength=data.n_users)[users] * np.bincount(items, minlength=data.n_items)[items]
+        index = torch.from_numpy(np.stack([users, items]))
+        shape = data.n_users, data.n_items
+        self.history = torch.sparse_coo_tensor(index, torch.from_numpy(degrees**-0.5).float(), shape).coalesce()
+
+    def info_nce(self, content: Tensor, own: Tensor) -> Tensor:
+        content, own = F.normalize(content, dim=-1), F.normalize(own, dim=-1)
+        positive = torch.exp((content * own).sum(-1) / 0.2)
+        return -torch.log(positive / torch.exp(content @ own.T / 0.2).sum(1)).mean()
+
+    def loss(self, user: Tensor, positive: Tensor, negative: Tensor) -> Tensor:
+        users, items = super().forward()
+        gated = self.items * torch.sigmoid(self.gate(self.projections[0](self.tables[0])))
+        content_items = torch.sparse.mm(self.similar, gated)
+        content_users = torch.sparse.mm(self.history, content_items)
+        all_users, all_items = content_users + users, content_items + items
+        u, i, j = all_users[user], all_items[positive], all_items[negative]
+        total = -F.logsigmoid((u * i).sum(1) - (u * j).sum(1)).mean()
+        cca = self.info_nce(content_items[positive], items[positive]) + self.info_nce(content_users[user], users[user])
+        uia = 1 - F.cosine_similarity(u, i).mean()
+        raw, content = F.normalize(self.tables[0][positive].detach(), dim=-1), content_items[positive]
+        reg = torch.norm(content @ content.T - raw @ raw.T) / len(user)
+        penalty = (u.square().sum() + i.square().sum() + j.square().sum()) / (2 * len(u))
+        return total + 0.01 * cca + 0.1 * uia + 0.1 * reg + 1e-4 * penalty
+
+
+MODELS = {"alignrec": PlainAlignRec, "bm3": PlainBM3, "freedom": PlainFREEDOM, "lattice": PlainLATTICE}
 
 
 class PlainContentTrainer(PlainTrainer):

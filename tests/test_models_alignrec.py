@@ -291,6 +291,46 @@ def test_equal_items_in_a_batch_do_not_push_each_other_away():
     assert losses.info_nce(same * 2 - 1, same * 3 - 1.5).item() == pytest.approx(plain, abs=1e-5)
 
 
+@pytest.mark.parametrize("tau", [0.2, 0.01])
+@pytest.mark.parametrize("masked", [True, False])
+def test_info_nce_has_the_gradient_of_its_formula(masked, tau):
+    g = torch.Generator().manual_seed(2)
+    a, b = (torch.randn(6, 3, generator=g, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    count = torch.tensor([1, 3, 1, 2, 1, 4])
+
+    def formula(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        row = torch.arange(6).repeat_interleave(count)  # the batch, with its duplicates
+        unit = [torch.nn.functional.normalize(x, dim=1)[row] for x in (a, b)]
+        logits = unit[0] @ unit[1].T / tau
+        if masked:
+            logits = logits.masked_fill((row[:, None] == row) & ~torch.eye(len(row), dtype=torch.bool), -torch.inf)
+        return torch.nn.functional.cross_entropy(logits, torch.arange(len(row)))
+
+    ours = losses.info_nce(a, b, count, temperature=tau, mask_duplicates=masked)
+    assert ours.item() == pytest.approx(formula(a, b).item(), abs=1e-9)
+    for mine, theirs in zip(torch.autograd.grad(ours, (a, b)), torch.autograd.grad(formula(a, b), (a, b)), strict=True):
+        torch.testing.assert_close(mine, theirs)
+    half = [x.detach().float() for x in (a, b)]
+    assert torch.isfinite(losses.info_nce(half[0], -half[0], count, temperature=tau, mask_duplicates=masked))
+
+
+@pytest.mark.parametrize("n", [3, 40])
+def test_similarity_gap_is_the_norm_whatever_way_it_is_computed(n):
+    g = torch.Generator().manual_seed(3)
+    x = torch.randn(n, 4, generator=g, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(n, 6, generator=g, dtype=torch.float64)
+    count = torch.randint(1, 4, (n,), generator=g)
+    row = torch.arange(n).repeat_interleave(count)
+    expected = (x[row] @ x[row].T - y[row] @ y[row].T).norm() / len(row)
+    ours = losses.similarity_gap(x, y, count)
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-9)
+    torch.testing.assert_close(*(torch.autograd.grad(value, x)[0] for value in (ours, expected)))
+    assert losses.similarity_gap(x, y).item() == pytest.approx(((x @ x.T - y @ y.T).norm() / n).item(), rel=1e-9)
+    same = losses.similarity_gap(x, x.detach(), count)
+    assert same.item() == pytest.approx(0.0, abs=1e-6)
+    assert torch.isfinite(torch.autograd.grad(same, x)[0]).all()
+
+
 def test_losses_over_no_row_are_zero(tiny):
     data = without(tiny, {"image": [0, 1, 2], "text": [0, 1, 2]})
     model = AlignRec(data, dim=4, k=3)

@@ -293,7 +293,7 @@ class AlignRec(Recommender):
             enc = F.normalize(rows(encoding.h.detach(), items), dim=1)  # sg
             mm = rows(mm_i, items)
             mm = F.normalize(mm, dim=1) if self.reg_form == "published" else mm
-            terms["reg"] = losses.similarity_gap(mm @ mm.T, enc @ enc.T, items_count)
+            terms["reg"] = losses.similarity_gap(mm, enc, items_count)
         if "l2" in active:
             own = self.user_id(batch.users), self.item_id(batch.items), self.item_id(batch.negatives)
             terms["l2"] = losses.l2(*(own if self.regularizer == "squared" else (u, i, j)))

@@ -80,33 +80,61 @@ def info_nce(
     """
     if not len(query):
         return query.sum() + key.sum()  # 0, with a gradient of zeros
-    logits = F.normalize(query, dim=1) @ (F.normalize(key, dim=1) / temperature).T  # (n, n)
-    own = logits.diagonal()
-    if count is None:
-        return (logits.logsumexp(1) - own).mean()
-    weight = count.to(logits)
-    log_times = weight.log().expand(len(weight), -1)  # how often b' stands in the denominator of b
-    if mask_duplicates:
-        log_times = log_times.clone().fill_diagonal_(0.0)
-    return ((logits + log_times).logsumexp(1) - own) @ weight / weight.sum()
+    count = query.new_ones(len(query)) if count is None else count.to(query)
+    return _InfoNCE.apply(F.normalize(query, dim=1), F.normalize(key, dim=1), count, temperature, mask_duplicates)
+
+
+class _InfoNCE(torch.autograd.Function):
+    """InfoNCE of unit rows. Of the (n, n) numbers only exp(C / τ) is ever written, and the backward pass only multiplies with it."""
+
+    @staticmethod
+    def forward(ctx, q: Tensor, k: Tensor, count: Tensor, tau: float, masked: bool) -> Tensor:
+        e = (q @ k.T).div_(tau)  # (n, n)
+        own = e.diagonal().clone()
+        top = e.amax(1) if tau < 0.05 else e.new_full((len(e),), 1 / tau)  # no exp above 1, and none below e^-40 unless it must
+        e.sub_(top[:, None]).exp_()
+        # the denominator of b has every other row as often as the batch, and b itself once, or with its copies
+        spare = (1 - count) if masked else torch.zeros_like(count)
+        spare = spare * e.diagonal()
+        total = e @ count + spare
+        share = count / count.sum()
+        ctx.save_for_backward(q, k, e, count, spare, share / total, share)
+        ctx.tau = tau
+        return (total.log() + top - own) @ share
+
+    @staticmethod
+    def backward(ctx, g: Tensor) -> tuple[Tensor | None, ...]:
+        q, k, e, count, spare, pull, share = ctx.saved_tensors
+        own = (pull * spare - share)[:, None]  # the diagonal of the gradient, beyond e itself
+        g = g / ctx.tau
+        to_q = pull[:, None] * (e @ (count[:, None] * k)) + own * k
+        to_k = count[:, None] * (e.T @ (pull[:, None] * q)) + own * q
+        return g * to_q, g * to_k, None, None, None
 
 
 def similarity_gap(x: Tensor, y: Tensor, count: Tensor | None = None) -> Tensor:
-    r"""Root mean square difference of two square matrices of similarities, :math:`\frac1B\lVert X - Y\rVert_F`.
+    r"""Root mean square difference of the rows' inner products in two spaces, :math:`\frac1B\lVert XX^T - YY^T\rVert_F`.
 
-    Its gradient has the same size near and far from 0, and, for it is a mean over pairs, at every batch size.
+    Its gradient has the same size near and far from 0, and, for it is a mean over pairs, at every batch size. Of many rows the
+    norm is computed as :math:`\lVert X^TX\rVert^2 - 2\lVert X^TY\rVert^2 + \lVert Y^TY\rVert^2`, without any (n, n) matrix.
 
     Args:
-        x, y: (n, n) similarities of the batch's distinct rows.
+        x: (n, d) distinct rows of the batch.
+        y: (n, d') the same in the other space.
         count: (n,) how often a row stands in the batch, B in all; None: once each.
     """
     if not len(x):
         return x.sum()
-    difference = x - y
-    if count is None:
-        return difference.norm() / len(x)
-    root = count.to(x).sqrt()
-    return (root[:, None] * difference * root).norm() / count.sum()
+    size = len(x) if count is None else count.sum()
+    if count is not None:
+        root = count.to(x).sqrt()[:, None]
+        x, y = root * x, root * y
+    if len(x) <= max(x.shape[1], y.shape[1]):
+        return (x @ x.T - y @ y.T).norm() / size
+    own, other = (x.T @ x).square().sum(), (y.T @ y).square().sum()
+    squared = own - 2 * (x.T @ y).square().sum() + other
+    rounding = torch.finfo(x.dtype).eps * (own + other).detach()
+    return torch.where(squared > rounding, squared, rounding).sqrt() / size
 
 
 def mean_where(values: Tensor, where: Tensor | None = None) -> Tensor:
