@@ -164,6 +164,20 @@ def test_words_are_hidden_by_share() -> None:
     assert torch.allclose(often[:6], torch.full((6,), 0.5), atol=0.12)
 
 
+def test_rare_words_are_hidden_sooner(tokens: TokenTables) -> None:
+    g = torch.Generator().manual_seed(0)
+    words, odds = torch.tensor([[3, 4, 5, 6]]).expand(4000, -1), torch.tensor([1.0, 1, 1, 6, 1, 1, 2])
+    often = word_mask(words, torch.full((4000,), 0.25), g, odds).float().mean(0)
+    assert torch.allclose(often, torch.tensor([0.6, 0.1, 0.1, 0.2]), atol=0.03)  # one word each, by its odds
+    counts = tokens.tokenizer.counts
+    assert counts[tokens.words[tokens.words > UNKNOWN]].min() >= 2
+    assert counts[3] == (tokens.words == 3).sum()
+    model = encoder(tokens, word_counts=counts, rarity=1.0)
+    assert model.odds[3].item() == pytest.approx(1 / counts[3])
+    with pytest.raises(OptionError, match="one count a word"):
+        encoder(tokens, word_counts=[1, 2])
+
+
 def test_tasks_decide_what_is_hidden(tokens: TokenTables) -> None:
     batch = EncoderBatch.of(tokens)
     whole = ~batch.patch_missing & ~batch.word_missing
@@ -224,6 +238,15 @@ def test_the_hidden_cannot_be_seen(tokens: TokenTables) -> None:
     state["word_place"] = state["word_place"][:3]
     short.load_state_dict(state)
     assert torch.allclose(model(patches, cut_words)[:, 0], short(patches, cut_words[:, :3])[:, 0], atol=1e-5)
+
+
+def test_a_side_left_out_is_a_side_missing(tokens: TokenTables) -> None:
+    model, batch = encoder(tokens).eval(), EncoderBatch.of(tokens, np.arange(6, 12))
+    gone = torch.ones(6, dtype=torch.bool)
+    for without, missing in (((None, batch.words), "patch_missing"), ((batch.patches, None), "word_missing")):
+        short, long = model(*without), model(batch.patches, batch.words, **{missing: gone})
+        assert torch.allclose(short[:, 0], long[:, 0], atol=1e-5)
+    assert model(None, batch.words).shape[1] == 1 + tokens.tokenizer.length
 
 
 def test_hide_equals_an_item_that_lacks_it(tokens: TokenTables) -> None:
@@ -361,7 +384,7 @@ def test_refusals(tokens: TokenTables) -> None:
 def test_the_bazaar_in_tokens() -> None:
     data = load("bazaar/attic")
     tokens = make_tokenizer(data, n_codes=32)(data)
-    assert tokens.tokenizer.grid == (6, 6)
+    assert tokens.tokenizer.grid == (4, 4)
     assert np.array_equal(tokens.patch_missing, data.missing["image"])
     assert np.array_equal(tokens.word_missing, data.missing["text"])
     assert len(np.unique(tokens.codes)) == 32

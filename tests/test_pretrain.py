@@ -207,7 +207,7 @@ def test_pixels_and_plain_beit_have_their_quality_too(shop: Dataset) -> None:
         shop, epochs=2, target="pixels", aggregate=False, weights={"mim": 1.0, "mlm": 1.0, "itc": 0.1}, **SMALL
     )
     quality = encoder.quality(shop)
-    assert "image_to_text_cosine@10" not in quality
+    assert "image_to_text_guess@10" not in quality
     assert 0 <= quality["mim_accuracy"] <= 1
     assert 0 <= quality["image_to_text@10"] <= 1
     with pytest.raises(OptionError, match="unknown way"):
@@ -232,8 +232,8 @@ def test_similarity_by_guessing_against_the_definition(shop: Dataset, trained: E
             want[i, j] += np.mean([float(words[i, w] - words[:, w].mean()) for w in told])
             seen = tokens.codes[items[i]]
             want[i, j] += np.mean([float(patches[j, p, seen[p]] - patches[:, p, seen[p]].mean()) for p in range(16)])
-    assert np.allclose(trained.similarity(shop, items), want, atol=1e-4)
-    cosine = trained.similarity(shop, items, how="cosine")
+    assert np.allclose(trained.similarity(shop, items, how="guess"), want, atol=1e-4)
+    cosine = trained.similarity(shop, items)
     assert np.abs(cosine).max() <= 1 + 1e-5
 
 

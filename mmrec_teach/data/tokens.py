@@ -93,6 +93,7 @@ class Tokenizer:
         patch: s, the side of a patch in pixels.
         grid: (rows, columns) of patches.
         length: W, the most words a caption keeps.
+        counts: (V,) int64, how often each word occurs in what the vocabulary was made from; None if that is not known.
     """
 
     vocabulary: np.ndarray
@@ -100,6 +101,7 @@ class Tokenizer:
     patch: int
     grid: tuple[int, int]
     length: int
+    counts: np.ndarray | None = None
 
     @property
     def n_words(self) -> int:
@@ -162,7 +164,7 @@ class Tokenizer:
 
 def make_tokenizer(
     *sources: Dataset,
-    patch: int = 8,
+    patch: int = 12,
     side: int = 48,
     n_codes: int = 128,
     length: int = 48,
@@ -219,6 +221,7 @@ def make_tokenizer(
         patch=patch,
         grid=grid,
         length=min(length, max(len(text) for text in texts)),
+        counts=frozen(np.array([0] * len(SPECIAL) + [counts[word] for word in kept], dtype=np.int64)),
     )
 
 

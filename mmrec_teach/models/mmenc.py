@@ -11,7 +11,7 @@ Read top to bottom: masks, one layer, the encoder with its two losses.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from mmrec_teach.models.layers import whole
 
 TERMS = ("mim", "mlm", "itc")
 """Masked image modelling, masked language modelling; and, not part of BEiT-3's pre-training, image-text contrast."""
-TASKS: dict[str, float] = {"words": 0.3, "patches": 0.2, "both": 0.3, "words alone": 0.1, "patches alone": 0.1}
+TASKS: dict[str, float] = {"words": 0.4, "patches": 0.2, "both": 0.3, "words alone": 0.05, "patches alone": 0.05}
 """What an item of a training batch is used for, and how often.
 
 ``words``: some words are hidden, the picture is seen. ``patches``: some patches are hidden, the caption is seen. ``both``: some of both.
@@ -112,19 +112,23 @@ def block_mask(shares: Tensor, grid: tuple[int, int], generator: torch.Generator
     return mask | (rank < (shares * rows * columns).ceil()[:, None])
 
 
-def word_mask(words: Tensor, shares: Tensor, generator: torch.Generator) -> Tensor:
+def word_mask(words: Tensor, shares: Tensor, generator: torch.Generator, odds: Tensor | None = None) -> Tensor:
     """Hide a share of each caption's words, at least one.
 
     Args:
         words: (B, W) int64; padding and unknown words are never hidden.
         shares: (B,) the share of its words to hide.
         generator: draws which.
+        odds: (V,) above 0, how readily each word is taken; None: all alike.
 
     Returns:
         (B, W) bool, True where hidden.
     """
     known = words > UNKNOWN
-    draw = torch.rand(words.shape, generator=generator).masked_fill(~known, 2.0)
+    draw = torch.rand(words.shape, generator=generator)
+    if odds is not None:  # an exponential clock for each word, the readier the faster; the first to ring are hidden
+        draw = -torch.log1p(-draw) / odds[words]
+    draw = draw.masked_fill(~known, torch.inf)
     rank = draw.argsort(dim=1).argsort(dim=1)
     count = (shares * known.sum(1)).round().clamp(min=1.0)
     return known & (rank < count[:, None])
@@ -177,6 +181,19 @@ def _linear(n_in: int, n_out: int, generator: torch.Generator) -> nn.Linear:
     return layer
 
 
+def waves(grid: tuple[int, int], dim: int, scale: float = 0.5) -> Tensor:
+    """Return (rows * columns, dim) initial vectors of places: sines and cosines of row and column, so that neighbours are alike.
+
+    A silhouette is which patch stands *where*; with places that start near zero, few pictures would hardly teach it.
+    """
+    rows, columns = grid
+    quarter = -(-dim // 4)
+    pace = torch.pi / max(grid) * 2.0 ** torch.linspace(-1.0, math.log2(max(2, max(grid))), quarter)
+    y, x = torch.meshgrid(torch.arange(float(rows)), torch.arange(float(columns)), indexing="ij")
+    angles = torch.cat([y.reshape(-1, 1) * pace, x.reshape(-1, 1) * pace], dim=1)  # (P, dim / 2)
+    return scale * torch.cat([angles.sin(), angles.cos()], dim=1)[:, :dim]
+
+
 # -- the encoder ----------------------------------------------------------------------------------------------------------
 class MMEnc(nn.Module):
     r"""A small BEiT-3: [CLS], patches and words in one transformer; the item vector is what stands at [CLS] in the end.
@@ -201,6 +218,9 @@ class MMEnc(nn.Module):
         aggregate: see above. Off: plain BEiT-3.
         tasks: task -> share, see :data:`TASKS`.
         patch_share, word_share: (least, most) share of patches and of words to hide, drawn for each item.
+        word_counts: (V,) how often each word occurs. A word that occurs n times is hidden as readily as n to the power -``rarity``:
+            "and" is no riddle, and shop talk has a word for every two of the product. None: all words alike.
+        rarity: see there; counts below 10 are taken as 10.
         seed: of initial values and masks.
 
     Attributes:
@@ -212,23 +232,26 @@ class MMEnc(nn.Module):
         n_words: int,
         n_codes: int,
         *,
-        grid: tuple[int, int] = (6, 6),
-        patch_dim: int = 192,
+        grid: tuple[int, int] = (4, 4),
+        patch_dim: int = 432,
         length: int = 24,
-        dim: int = 96,
-        depth: int = 3,
+        dim: int = 64,
+        depth: int = 2,
         heads: int = 4,
         fused: int = 1,
         target: str = "codes",
         aggregate: bool = True,
         tasks: Mapping[str, float] = TASKS,
-        patch_share: tuple[float, float] = (0.3, 0.8),
-        word_share: tuple[float, float] = (0.3, 1.0),
+        patch_share: tuple[float, float] = (0.3, 1.0),
+        word_share: tuple[float, float] = (0.2, 0.7),
+        word_counts: Sequence[int] | None = None,
+        rarity: float = 0.75,
         seed: int = 0,
     ):
         super().__init__()
         self.options = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         self.options["tasks"] = dict(tasks)
+        self.options["word_counts"] = None if word_counts is None else [int(n) for n in word_counts]
         check_choice("target", target, {"codes": None, "pixels": None})
         for name, value in (("dim", dim), ("depth", depth), ("heads", heads), ("n_words", n_words), ("n_codes", n_codes)):
             whole(name, value, 1)
@@ -245,16 +268,20 @@ class MMEnc(nn.Module):
         self.n_words, self.n_codes = n_words, n_codes
         self.target, self.aggregate, self.tasks = target, aggregate, dict(tasks)
         self.patch_share, self.word_share = tuple(patch_share), tuple(word_share)
+        counts = None if word_counts is None else torch.tensor(list(word_counts), dtype=torch.float32)
+        if counts is not None and counts.shape != (n_words,):
+            raise OptionError("not one count a word", where="word_counts", found=len(counts), expected=str(n_words))
+        self.odds = None if counts is None else counts.clamp(min=10.0) ** -float(rarity)
         self.generator = g = torch.Generator().manual_seed(seed)
 
         def table(*shape: int) -> nn.Parameter:
             return nn.Parameter(0.02 * torch.randn(*shape, generator=g))
 
         self.cls, self.hidden_patch = table(dim), table(dim)
-        self.patch_place, self.word_place = table(self.n_patches, dim), table(length, dim)
+        self.patch_place, self.word_place = nn.Parameter(waves(grid, dim)), nn.Parameter(waves((1, length), dim))
         # BEiT-3 has one linear map here, and millions of pictures to learn from; two see colours sooner.
         self.patch_in = nn.Sequential(_linear(patch_dim, 2 * dim, g), nn.GELU(), _linear(2 * dim, dim, g))
-        self.word_in = nn.Embedding(n_words, dim, _weight=0.02 * torch.randn(n_words, dim, generator=g))
+        self.word_in = nn.Embedding(n_words, dim, _weight=0.3 * torch.randn(n_words, dim, generator=g))
         self.layers = nn.ModuleList(Layer(dim, heads, k < depth - fused, g) for k in range(depth))
         self.norm = nn.LayerNorm(dim)
         self.patch_out = _linear(dim, n_codes if target == "codes" else patch_dim, g)
@@ -268,8 +295,8 @@ class MMEnc(nn.Module):
     # -- reading --------------------------------------------------------------------------------------------------------
     def forward(
         self,
-        patches: Tensor,
-        words: Tensor,
+        patches: Tensor | None,
+        words: Tensor | None,
         *,
         patch_mask: Tensor | None = None,
         word_mask: Tensor | None = None,
@@ -279,30 +306,33 @@ class MMEnc(nn.Module):
         """Return what stands at every token in the end.
 
         Args:
-            patches: (B, P, patch_dim) in 0..1.
-            words: (B, W) int64, padded.
+            patches: (B, P, patch_dim) in 0..1; None where nobody's picture is to be read: the same as all missing, at less cost.
+            words: (B, W) int64, padded; None likewise.
             patch_mask: (B, P) bool, True where the patch is hidden: its place is known, its content is not.
             word_mask: (B, W) bool, likewise.
             patch_missing, word_missing: (B,) bool, True where a whole side is not there: nobody looks at its tokens.
 
         Returns:
-            (B, 1 + P + W, dim): [CLS], patches, words.
+            (B, 1 + P + W, dim): [CLS], patches, words; without the tokens of a side that is None.
         """
-        x = self.patch_in((patches - 0.5) / 0.25)
-        if patch_mask is not None:
-            x = torch.where(patch_mask[..., None], self.hidden_patch, x)
-        if word_mask is not None:
-            words = words.masked_fill(word_mask, MASK)
-        cls = self.cls.expand(len(x), 1, -1)
-        x = torch.cat([cls, x + self.patch_place, self.word_in(words) + self.word_place], dim=1)
-        seen = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        if patch_missing is not None:
-            seen[:, 1 : 1 + self.n_patches] = ~patch_missing[:, None]
-        seen[:, 1 + self.n_patches :] = words != PAD
-        if word_missing is not None:
-            seen[:, 1 + self.n_patches :] &= ~word_missing[:, None]
+        n = len(words) if patches is None else len(patches)
+        parts = [self.cls.expand(n, 1, -1)]
+        seen = [torch.ones(n, 1, dtype=torch.bool, device=self.cls.device)]
+        if patches is not None:
+            x = self.patch_in((patches - 0.5) / 0.25)
+            if patch_mask is not None:
+                x = torch.where(patch_mask[..., None], self.hidden_patch, x)
+            parts.append(x + self.patch_place)
+            there = torch.ones_like(seen[0]) if patch_missing is None else ~patch_missing[:, None]
+            seen.append(there.expand(n, self.n_patches))
+        if words is not None:
+            if word_mask is not None:
+                words = words.masked_fill(word_mask, MASK)
+            parts.append(self.word_in(words) + self.word_place)
+            seen.append(words != PAD if word_missing is None else (words != PAD) & ~word_missing[:, None])
+        x, allowed = torch.cat(parts, dim=1), torch.cat(seen, dim=1)[:, None, None, :]
         for layer in self.layers:
-            x = layer(x, seen[:, None, None, :], 1 + self.n_patches)
+            x = layer(x, allowed, 1 if patches is None else 1 + self.n_patches)
         return self.norm(x)
 
     def encode(self, batch: EncoderBatch) -> Tensor:
@@ -347,7 +377,8 @@ class MMEnc(nn.Module):
         low, high = self.patch_share
         patch = block_mask(low + (high - low) * torch.rand(n, generator=g), self.grid, g).to(batch.words.device)
         low, high = self.word_share
-        word = word_mask(batch.words.cpu(), low + (high - low) * torch.rand(n, generator=g), g).to(batch.words.device)
+        word_share = low + (high - low) * torch.rand(n, generator=g)
+        word = word_mask(batch.words.cpu(), word_share, g, self.odds).to(batch.words.device)
         seen = replace(
             batch,
             patch_missing=batch.patch_missing | (is_["words alone"] & ~batch.word_missing),
@@ -396,11 +427,10 @@ class MMEnc(nn.Module):
     def _contrast(self, batch: EncoderBatch) -> Tensor:
         """CLIP's loss between [CLS] of the picture alone and [CLS] of the words alone, over the items that have both."""
         whole_items = ~batch.patch_missing & ~batch.word_missing
-        none = torch.zeros(len(batch), dtype=torch.bool, device=batch.words.device)
-        pictures = self.encode(replace(batch, word_missing=~none))[whole_items]
-        texts = self.encode(replace(batch, patch_missing=~none))[whole_items]
-        if len(pictures) < 2:
-            return pictures.sum() * 0.0
+        if whole_items.sum() < 2:
+            return self.cls.sum() * 0.0
+        pictures = self(batch.patches[whole_items], None)[:, 0]
+        texts = self(None, batch.words[whole_items])[:, 0]
         logits = F.normalize(pictures, dim=1) @ F.normalize(texts, dim=1).T * self.log_scale.exp().clamp(max=100.0)
         own = torch.arange(len(logits), device=logits.device)
         return 0.5 * (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own))
