@@ -149,7 +149,7 @@ def retrieval(
     items: np.ndarray,
     *,
     k: int = 6,
-    how: str = "guess",
+    how: str = "cosine",
     title: str | None = None,
 ) -> go.Figure:
     """For each caption, its own picture (framed) and then the pictures that go best with it.
