@@ -119,7 +119,7 @@ class AlignRec(Recommender):
         n_fresh: int = 64,
         encoder_lr: float = 0.2,
         encoder_dim: int = 64,
-        encoder_depth: int = 3,
+        encoder_depth: int = 2,
         features: Sequence[str] | str | None = None,
         gate: str = "plain",
         fusion: str = "sum",

@@ -63,6 +63,7 @@ class LiveEncoder(nn.Module):
             self.tokens = _made[data]
             read = self.tokens.tokenizer
             sizes = {"grid": read.grid, "patch_dim": 3 * read.patch**2, "length": read.length, "dim": dim, "depth": depth}
+            sizes["word_counts"] = read.counts
             seed = int(torch.randint(2**31, (), generator=generator))
             self.mmenc = MMEnc(read.n_words, read.n_codes, **sizes, seed=seed)
         self.mmenc.generator = generator  # one state to keep and to give back
