@@ -49,7 +49,7 @@ RESULT = Path(__file__).resolve().parent / "results" / "strategies.json"
 SEEDS = (0, 1, 2)
 DIM = 32
 TRAINING = {"lr": 1e-2, "batch_size": 1024}
-EPOCHS = 40
+EPOCHS = 30
 STRATEGY_EPOCHS = 24
 LOOKS = (0, 1, 3, 8, 24)
 """Epochs after which a strategy is looked at: losses, recall on validation, gradients at the encoder."""
