@@ -513,9 +513,9 @@ hint("kendall_tau")
 # Yours beside the package's, which also says how sure it is: users and items are drawn again with replacement, a thousand times (write exercise 5 first).
 
 # %%
-mine = kendall_tau(both["zero-shot"].to_numpy(), trained["all items"].to_numpy())
 theirs = protocols.rank_agreement([zero[n].found() for n in sets], [per_user[n] for n in sets])
-print(f"zero-shot and VBPR: yours {mine:.3f}, the package's {theirs['tau']:.3f}")
+print(f"zero-shot and VBPR: the package's τ {theirs['tau']:.3f}")
+print(f"yours: {kendall_tau(both['zero-shot'].to_numpy(), trained['all items'].to_numpy()):.3f}")
 
 # %%
 content = [name for name in sets if name not in ("shuffled", "noise")]
