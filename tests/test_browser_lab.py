@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -283,6 +284,7 @@ def test_two_panels_do_not_meddle(lab):
 def test_ten_thousand_points_are_drawn(lab):
     page, large = lab.page, lab.large
     settle(page, large, lambda: control(large, "run").click())
+    assert large.locator('[data-title*="Share"]').count() == 0  # plotly's upload to its cloud
     drawn = picture(large).evaluate("element => element.data.reduce((sum, trace) => sum + (trace.customdata?.length ?? 0), 0)")
     assert drawn == 10_000
 
@@ -325,6 +327,70 @@ def test_in_a_narrow_window_nothing_is_cut_off(lab):
             assert wide == [], tab
     finally:
         page.set_viewport_size(size)
+
+
+def test_fingers_find_targets_of_forty_pixels(lab):
+    page, panel = lab.page, lab.panel
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        page.wait_for_function("() => matchMedia('(pointer: coarse)').matches")
+        panel.evaluate("panel => { for (const details of panel.querySelectorAll('details')) details.open = true; }")
+        for tab in TABS:
+            show(panel, tab)
+            small = panel.evaluate(
+                """panel => [...panel.querySelectorAll("button, input, select, summary")]
+                    .map(e => [e.getBoundingClientRect(), e.outerHTML.slice(0, 120)])
+                    .filter(([box]) => box.width && Math.min(box.width, box.height) < 39.5).map(([box, text]) => text)"""
+            )
+            assert small == [], "\n".join([tab, *small])
+    finally:
+        session.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+        session.detach()
+
+
+def test_who_asked_for_less_motion_gets_a_map_a_second(lab):
+    page, panel = lab.page, lab.panel
+    page.emulate_media(reduced_motion="reduce")
+    try:
+        panel.evaluate(
+            """panel => { window.seen = [];
+                panel.querySelector(".mmrec-shelf .mmrec-map").addEventListener("mmrec-drawn", event => {
+                    if (event.detail.number !== seen.at(-1)?.[1]) seen.push([performance.now(), event.detail.number]); }); }"""
+        )
+        python(page, "panel.studio.epochs = 10**6")
+        control(panel, "run").click()
+        page.wait_for_function("() => seen.length > 3", timeout=WAIT)
+        control(panel, "stop").click()
+        wait_for(page, panel, "now.pill === 'paused'")
+        times = [time for time, _ in page.evaluate("seen")]
+        assert min(after - before for before, after in pairwise(times[1:])) > 900
+    finally:
+        page.emulate_media(reduced_motion="null")
+        python(page, "panel.studio.epochs = 3")
+
+
+def test_a_dark_theme_makes_a_dark_panel_that_can_be_read(lab):
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe is not installed (pip install the extra test)"
+    )
+    page, panel = lab.page, lab.panel
+    switch = "theme => jupyterapp.commands.execute('apputils:change-theme', { theme })"
+    page.evaluate(switch, "JupyterLab Dark")
+    try:
+        page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+        background = "panel => getComputedStyle(panel).backgroundColor.match(/\\d+/g).map(Number)"
+        assert max(panel.evaluate(background)) < 64
+        panel.evaluate("panel => { panel.id = 'first-panel'; }")
+        for tab in TABS:
+            show(panel, tab)
+            found = axe.Axe().run(page, context="#first-panel").response["violations"]
+            bad = [
+                (v["id"], [n["html"][:160] for n in v["nodes"]][:3]) for v in found if v["impact"] in ("serious", "critical")
+            ]
+            assert bad == [], tab
+    finally:
+        page.evaluate(switch, "JupyterLab Light")
 
 
 def test_after_a_reload_and_a_restarted_kernel_something_is_left(lab):

@@ -5,7 +5,7 @@ const CONFIG = {
   displaylogo: false,
   responsive: false,
   doubleClickDelay: 300,
-  modeBarButtonsToRemove: ["autoScale2d", "toImage"],
+  modeBarButtonsToRemove: ["autoScale2d", "toImage", "sendChartToCloud"], // nothing leaves this machine
 };
 
 function unpack(value, buffers) {
@@ -53,6 +53,9 @@ function plotly(model) {
 const SETTLE = 250; // ms without a change before plotly itself draws again
 const STALE = 1500; // ms at most that plotly's own idea of where points are may be old, with the pointer over them …
 const UNSEEN = 10000; // … and without
+
+// Who asked for less motion gets a map a second, not a film: Python sends the next one when this one is answered.
+const CALM = matchMedia("(prefers-reduced-motion: reduce)"), BREATH = 1000;
 
 // Move the points that stand in the page. Plotly draws 600 points anew in about 100 ms; moving them takes a few. Plotly learns of
 // it a moment later, when pictures pause: until then only what the pointer says is old. False where plotly has to draw.
@@ -108,9 +111,14 @@ async function render({ model, el }) {
     } finally {
       drawing = false;
       drawnAt = performance.now();
-      send({ drawn: mine });
+      answer(mine);
       if (again) draw();
     }
+  };
+
+  const answer = (number) => {
+    if (CALM.matches && spec?.layout.meta?.square) setTimeout(() => send({ drawn: number }), BREATH);
+    else send({ drawn: number });
   };
 
   const shown = (number) => {
@@ -172,7 +180,7 @@ async function render({ model, el }) {
       const fresh = wired && !drawing && !again && performance.now() - drawnAt < (el.matches(":hover") ? STALE : UNSEEN) + SETTLE;
       if (moves && rest && fresh && el.clientWidth && glide(div, spec, data)) {
         shown(sequence);
-        send({ drawn: sequence });
+        answer(sequence);
         clearTimeout(settle);
         settle = setTimeout(draw, SETTLE);
       } else draw();
