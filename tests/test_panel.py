@@ -11,7 +11,7 @@ from mmrec_teach.training.gradients import GradientReport
 from mmrec_teach.views import alt_text, whatif, worker
 from mmrec_teach.views.panel_card import Catalogue
 from mmrec_teach.views.panel_curves import EARLIER, PINNED
-from mmrec_teach.views.panel_gauges import trail
+from mmrec_teach.views.panel_gauges import _change, trail
 from mmrec_teach.views.panel_maps import legend
 from mmrec_teach.views.panel_parts import LivePlot, pack
 from mmrec_teach.views.panel_shelf import arrangements
@@ -256,6 +256,16 @@ def test_getting_ready_is_done_once(monkeypatch):
     assert both is worker.get_ready() is worker.get_ready(umap=False)
     both.join(WAIT)
     assert compiled == [True]
+
+
+def test_a_gauge_s_change_has_the_digits_of_the_gauge():
+    changes = {
+        ("CKA", 0.004): "=",
+        ("CKA", -0.05): "▼0.05",
+        ("neighbour overlap", 0.021): "▲2 pt",
+        ("recall@20", 0.0712): "▲0.071",
+    }
+    assert {case: _change(*case) for case in changes} == changes
 
 
 # -- parts -------------------------------------------------------------------------------------------------------------------

@@ -72,8 +72,7 @@ class Gauges:
                 tip = f"{self._metric} on the validation split, the mean over users; the best of this run is {best:.3f}."
             if reference and name in reference and math.isfinite(reference[name]):
                 gap = value - reference[name]
-                sign = "=" if abs(gap) < 5e-4 else "▲" if gap > 0 else "▼"
-                small = f'<small title="{html.escape(since)}">{sign}{"" if sign == "=" else f"{abs(gap):.2g}"}</small>'
+                small = f'<small title="{html.escape(since)}">{_change(name, gap)}</small>'
             cells.append(
                 f'<div class="mmrec-gauge" title="{html.escape(tip)}"><span>{html.escape(name)}</span>'
                 f"<p><b>{_said(name, value)}</b>{small}</p>{trail(past)}</div>"
@@ -98,6 +97,14 @@ def _said(name: str, value: float) -> str:
     if name in GAUGES:
         return format(value, GAUGES[name].style)
     return f"{value:.3f}" if "@" in name else figures.number(value)
+
+
+def _change(name: str, gap: float) -> str:
+    """How far a gauge has moved, to as many digits as the gauge itself shows."""
+    size = _said(name, abs(gap))
+    if not any(digit in size for digit in "123456789"):
+        return "="
+    return ("▲" if gap > 0 else "▼") + size.replace("%", " pt")  # a share's points, not its percentage
 
 
 __all__ = ["Gauges", "help_of", "trail"]
