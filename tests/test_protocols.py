@@ -288,6 +288,18 @@ def test_what_cannot_be_judged_is_refused(tiny):
             call()
 
 
+def test_an_encoder_joins_the_data_set_s_own_tables(tiny):
+    class Encoder:
+        def vectors(self, data, *, hide=None):
+            return joined(data)(hide)
+
+    sets = feature_sets.of_data(tiny, encoder=Encoder())
+    assert list(sets) == ["image", "text", "joined, unit", "joined, raw", "mmenc"]
+    table = protocols.judge_table(sets, tiny, k=5, hide=1.0, seeds=(0,))
+    for column in ("zero-shot@5", "item-cf@5", "hide image", "hide text"):
+        assert table[column]["mmenc"] == table[column]["joined, unit"]
+
+
 # -- the long tail ------------------------------------------------------------------------------------------------------------
 def test_the_tail_is_what_is_not_the_head():
     assert np.flatnonzero(~tail_items(np.array([5, 9, 9, 1, 9, 0, 2, 2, 2, 2]), 0.2)).tolist() == [1, 2]

@@ -24,6 +24,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         metavar="NAME=FILE.npy",
         help="a table of one row an item to put beside the data set's own; may be given several times",
     )
+    parser.add_argument(
+        "--encoder",
+        metavar="FILE",
+        help="encoder.npz of `mmrec-teach pretrain`: its vectors join as mmenc (bazaar: the stored one)",
+    )
     parser.add_argument("--k", type=int, default=20, help="cut-off of the lists (default 20)")
     parser.add_argument("--hide", type=float, default=0.5, help="share of the items that lose a modality (default 0.5)")
     parser.add_argument("--seeds", type=int, default=3, help="draws of those items (default 3)")
@@ -43,7 +48,7 @@ def run_judge(args: argparse.Namespace) -> int:
         raise OptionError("nothing to draw", where="--seeds", found=args.seeds, expected="1 or more")
     extra = [read_table(given) for given in args.features]
     data = load(args.data, **options_from(args))
-    sets = feature_sets.of_data(data)
+    sets = feature_sets.of_data(data, encoder=encoder_for(data.name, args.encoder))
     for name, table in extra:
         if name in sets:
             raise OptionError("the name is taken", where="--features", found=name, expected=f"none of: {', '.join(sets)}")
@@ -81,6 +86,16 @@ def read_table(given: str) -> tuple[str, Any]:
         raise DataError("no such file", where="--features", found=path, expected="a .npy file") from None
     except (ValueError, EOFError):
         raise DataError("not a plain numpy array", where=path, found="something else", expected="a .npy file") from None
+
+
+def encoder_for(data: str, path: str | None) -> Any | None:
+    """Return the encoder at ``path``, or for the bazaar the one stored beside it if it is there, or None."""
+    from mmrec_teach.data import store
+    from mmrec_teach.training.pretrain import load_encoder, pretrained
+
+    if path is not None:
+        return load_encoder(path)
+    return pretrained("bazaar") if data == "bazaar" and (store.ensure() / store.ENCODER).exists() else None
 
 
 def to_json(frame: pd.DataFrame) -> dict[str, Any]:
