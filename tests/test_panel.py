@@ -8,7 +8,7 @@ import pytest
 
 from mmrec_teach.errors import OptionError
 from mmrec_teach.training.gradients import GradientReport
-from mmrec_teach.views import alt_text, whatif, worker
+from mmrec_teach.views import alt_text, session, whatif
 from mmrec_teach.views.panel_card import Catalogue
 from mmrec_teach.views.panel_curves import EARLIER, PINNED
 from mmrec_teach.views.panel_gauges import _change, trail
@@ -248,12 +248,12 @@ def test_a_panel_that_is_shown_gets_ready_and_compiles_only_where_nothing_starts
 
 def test_getting_ready_is_done_once(monkeypatch):
     compiled = []
-    monkeypatch.setattr(worker, "_ready", {})
-    monkeypatch.setattr(worker, "warm_up", lambda: compiled.append(True))
-    first = worker.get_ready(umap=False)
-    assert worker.get_ready(umap=False) is first
-    both = worker.get_ready()
-    assert both is worker.get_ready() is worker.get_ready(umap=False)
+    monkeypatch.setattr(session, "_ready", {})
+    monkeypatch.setattr(session, "warm_up", lambda: compiled.append(True))
+    first = session.get_ready(umap=False)
+    assert session.get_ready(umap=False) is first
+    both = session.get_ready()
+    assert both is session.get_ready() is session.get_ready(umap=False)
     both.join(WAIT)
     assert compiled == [True]
 

@@ -121,8 +121,7 @@ def constructor_options(factory: Callable[..., Recommender]) -> dict[str, Any]:
 
 def terms_of(model: Recommender) -> tuple[str, ...]:
     """Return the loss terms that a model has under its options, in the order of its class."""
-    mine = getattr(model, "terms", None)
-    return tuple(term for term in type(model).default_weights if mine is None or term in mine)
+    return tuple(term for term in model.default_weights if term in model.terms)
 
 
 def weight_control(term: str, default: float) -> Control:

@@ -32,9 +32,9 @@ from mmrec_teach.views.panel_shelf import Shelf
 from mmrec_teach.views.panel_top import TopTen
 from mmrec_teach.views.panel_tug import Tug
 from mmrec_teach.views.panel_twin import static_figure, still
+from mmrec_teach.views.session import get_ready
 from mmrec_teach.views.setting import Setting
 from mmrec_teach.views.studio import Control, Studio, Update, say
-from mmrec_teach.views.worker import get_ready
 
 QUIET = 4.0  # seconds between two sentences read out while a run goes on
 CURVES_EVERY = 0.45  # seconds between two drawings of the curves while a run goes on: they cost the page as much as a map

@@ -30,10 +30,11 @@ from mmrec_teach.views import gauges as measured
 from mmrec_teach.views.colourings import colourings, error_colourings, hover_texts
 from mmrec_teach.views.controls import Control, constructor_options, controls_of, switch_controls, terms_of
 from mmrec_teach.views.pins import Pin
+from mmrec_teach.views.session import Board, Change, Session
 from mmrec_teach.views.setting import BATCH_SIZE, EPOCHS, LR, Setting, factory_name
 from mmrec_teach.views.toplists import top_list
 from mmrec_teach.views.updates import Picture, Run, TopItem, TopList, Update, say, side
-from mmrec_teach.views.worker import Board, Change, Session, Worker
+from mmrec_teach.views.worker import Worker
 
 __all__ = [
     "Control",

@@ -7,25 +7,23 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from mmrec_teach.data import Dataset
-from mmrec_teach.data.switches import Switches
 from mmrec_teach.errors import MMRecTeachError
-from mmrec_teach.models import Batch, Recommender, SequenceBatch
 from mmrec_teach.training import GradientReport, Trainer, gradient_report
 from mmrec_teach.training.loop import Snapshot
 from mmrec_teach.training.state import undisturbed
 from mmrec_teach.views import gauges as measured
 from mmrec_teach.views.controls import terms_of
 from mmrec_teach.views.projection import Projector, is_warm, warm_up, warm_up_error
+from mmrec_teach.views.session import Change, Drawn, Session
 from mmrec_teach.views.setting import Setting
 from mmrec_teach.views.toplists import Reference, ranking, top_list
-from mmrec_teach.views.updates import Kind, Picture, Run, TopList, Update, say, side
+from mmrec_teach.views.updates import Kind, Picture, Run, Update, say, side
 
 ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop asking; it never ends by itself
 FIRST_PICTURE = 0.04  # seconds of training between a moved control and its first picture
@@ -42,97 +40,8 @@ Care = Literal["quick", "usual", "settled"]
 Request = Literal["restart", "continue", "step", "undo", "draw"]
 
 
-_ready: dict[str, threading.Thread] = {}
-
-
-def get_ready(umap: bool = True) -> threading.Thread:
-    """Load in the background, once per process, what a first run would wait for: seconds for torch's optimisers, more for UMAP.
-
-    Args:
-        umap: also compile UMAP.
-
-    Returns:
-        the thread that loads torch's part, and starts UMAP's when it is done.
-    """
-
-    def load() -> None:
-        # the first optimiser of a process imports torch's compiler, whether it is used or not
-        torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))], fused=True)
-        if umap:
-            warm_up()
-
-    if "umap" in _ready or ("torch" in _ready and not umap):
-        return _ready["umap" if "umap" in _ready else "torch"]
-    thread = _ready["umap" if umap else "torch"] = threading.Thread(target=load, name="getting ready", daemon=True)
-    thread.start()
-    return thread
-
-
 class BrokenOff(Exception):  # noqa: N818 - no error
     """Breaks an epoch off between two steps."""
-
-
-@dataclass
-class Session:
-    """One model being trained, and what belongs to it."""
-
-    run: Run
-    model: Recommender
-    data: Dataset
-    weights: dict[str, float]  # read by the loop at every step; only the worker writes
-    trainer: Trainer | None = None  # None: the caller's own loop
-    records: Iterator[Any] | None = None
-    plan: dict[int, Mapping[str, float]] = field(default_factory=dict)  # of a replayed setting: step -> weights
-    stop_at: int | None = None  # steps, likewise
-    probe: Batch | SequenceBatch | None = None  # the batch that gradients are compared on
-
-    @property
-    def steps(self) -> int:
-        """Optimiser steps so far; 0 where the loop is the caller's own."""
-        return self.trainer.steps_done if self.trainer is not None else 0
-
-
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """What the last pictures show: the state they were made of, whole, so that it can be pinned from another thread."""
-
-    run: Run
-    epoch: int
-    steps: int
-    within: int  # steps of the epoch in progress
-    tables: Mapping[str, np.ndarray]  # drawn rows
-    pictures: Mapping[str, Picture]
-    gauges: Mapping[str, float]
-    top: TopList | None
-    ranking: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Board:
-    """Where the controls stand."""
-
-    values: Mapping[str, Any]
-    off: frozenset[str]
-    switches: Switches
-    fixed: Mapping[str, Any]
-    epochs: int
-
-
-@dataclass
-class Change:
-    """A change of a control that can be undone."""
-
-    name: str
-    at: float
-    board: Board  # before it
-    session: Session | None = None  # "continue" mode: the run it acted on …
-    snapshot: Snapshot | None = None  # … and that run's state before it; None with ``applied``: as it was left
-    applied: bool = False
-    setting: Setting | None = None
-    label: str = ""
-    weights: Mapping[str, float] = field(default_factory=dict)
-    epochs: int = 0
-    until: int = 0
 
 
 class Worker:
