@@ -499,6 +499,18 @@ def test_missrec_reads_what_is_there_and_nothing_else(told):
     assert not hasattr(small(told, **picture), "sharpness")
 
 
+def test_rows_of_a_large_batch_are_read_by_length_and_come_back_in_order(told, monkeypatch):
+    model, random = small(gapped(told)), torch.Generator().manual_seed(0)
+    lengths = torch.randint(1, 8, (300,), generator=random)
+    items = torch.randint(told.n_items, (300, 7), generator=random) * (torch.arange(7) < lengths[:, None])
+    by_length = model.read(items, lengths)
+    monkeypatch.setattr("mmrec_teach.models.missrec.GROUPS", 10**6)
+    at_once = model.read(items, lengths)
+    torch.testing.assert_close(by_length[0], at_once[0], atol=1e-12, rtol=0)
+    assert torch.equal(by_length[2], at_once[2])
+    torch.testing.assert_close(by_length[1][by_length[2]], at_once[1][at_once[2]], atol=1e-12, rtol=0)
+
+
 def test_modality_dropout_leaves_every_item_something(told):
     data = gapped(told)
     model = create("missrec", data, dim=8, modality_dropout=0.6)

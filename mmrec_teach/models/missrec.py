@@ -21,9 +21,12 @@ from mmrec_teach.models.base import SequenceBatch, check_choice, embedding, once
 from mmrec_teach.models.content import Projections
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.sequential import SequenceRecommender, inside, last
-from mmrec_teach.models.transformer import DecoderLayer, EncoderLayer
+from mmrec_teach.models.transformer import DecoderLayer, EncoderLayer, start_small
 from mmrec_teach.ops.clustering import dpc_knn, minibatch_kmeans
 from mmrec_teach.ops.losses import mean_where
+
+GROUPS = 8
+"""Parts of a large batch that are read one after the other, by length."""
 
 
 class MISSRec(SequenceRecommender):
@@ -155,6 +158,8 @@ class MISSRec(SequenceRecommender):
         self.decoder = nn.ModuleList(DecoderLayer(dim, heads, inner, self.generator) for _ in range(n_layers))
         self.encoder_norm, self.decoder_norm = nn.LayerNorm(dim, 1e-12), nn.LayerNorm(dim, 1e-12)
 
+        start_small(self, self.generator)
+
         n_tokens = int(has.sum())
         if not n_tokens:
             raise DataError("no item has content", where=f"data set {data.name!r}", expected="at least one feature row")
@@ -218,6 +223,21 @@ class MISSRec(SequenceRecommender):
         x = (x * kept[..., None]).sum(1)[where]  # (B, L, d)
 
         found = self.interests_in(items, lengths, kept[where])  # (B, N)
+        if self.regularizer == "released" or len(items) < 32 * GROUPS:
+            return self.attend(x, found, items, lengths)
+        # most histories are short: rows of like length together, so that attention spends little on padding
+        parts, known = [], found < len(self.interest)
+        order = lengths.argsort(stable=True)
+        for group in order.chunk(GROUPS):
+            longest, most = max(1, int(lengths[group].max())), max(1, int(known[group].sum(1).max()))
+            parts.append(self.attend(x[group, :longest], found[group, :most], items[group, :longest], lengths[group]))
+        back = order.argsort()
+        h = torch.cat([h for h, _, _ in parts])[back]
+        z = torch.cat([F.pad(z, (0, 0, 0, found.shape[1] - z.shape[1])) for _, z, _ in parts])[back]
+        return h, z, known
+
+    def attend(self, x: Tensor, found: Tensor, items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Encode the interests ``found`` (B, N), decode the tokens ``x`` (B, L, d); return what :meth:`read` does."""
         known = found < len(self.interest)
         z = F.pad(self.interest, (0, 0, 0, 1))[found]  # (B, N, d), zero where there is none
         remembered = _or_first(known)[:, None]

@@ -100,3 +100,16 @@ class DecoderLayer(nn.Module):
 def causal(length: int, device: torch.device | None = None) -> Tensor:
     """Return (L, L) bool: place t (row) may look at the places up to t."""
     return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+@torch.no_grad()
+def start_small(module: nn.Module, generator: torch.Generator, std: float = 0.02) -> None:
+    """Draw every linear map and every table of ``module`` anew from N(0, std²), as BERT does; offsets become 0.
+
+    Post-norm layers that start larger may settle, at large steps, where every history gets the same vector.
+    """
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            part.weight.normal_(std=std, generator=generator)
+            if getattr(part, "bias", None) is not None:
+                part.bias.zero_()

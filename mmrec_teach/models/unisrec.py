@@ -19,7 +19,7 @@ from mmrec_teach.models.base import SequenceBatch, check_choice, embedding, once
 from mmrec_teach.models.content import linear, modality_features, modality_presence
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.sequential import SequenceRecommender, last
-from mmrec_teach.models.transformer import EncoderLayer, causal
+from mmrec_teach.models.transformer import EncoderLayer, causal, start_small
 
 
 class Adaptor(nn.Module):
@@ -35,7 +35,6 @@ class Adaptor(nn.Module):
         self.centre = nn.Parameter(torch.zeros(experts, n_in))  # b_k
         self.gate = linear(n_in, experts, generator, bias=False)  # W_2
         self.noise = linear(n_in, experts, generator, bias=False)  # W_3
-        nn.init.zeros_(self.noise.weight)
 
     def forward(self, x: Tensor, epsilon: Tensor | None) -> Tensor:
         """Return v, (n, d), for features x (n, D). ``epsilon``: (n, G) standard normal noise; None: no noise."""
@@ -116,6 +115,8 @@ class UniSRec(SequenceRecommender):
         self.place = embedding(self.length, dim, self.generator)  # p
         self.norm = nn.LayerNorm(dim, 1e-12)
         self.layers = nn.ModuleList(EncoderLayer(dim, heads, inner, self.generator) for _ in range(n_layers))
+        start_small(self, self.generator)
+        nn.init.zeros_(self.adaptor.noise.weight)
 
     @once_per_evaluation
     def items(self) -> Tensor:
