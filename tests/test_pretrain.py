@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 import torch
 from test_mmenc import make_shop
 
-from mmrec_teach.data import Dataset
+from mmrec_teach.cli import main
+from mmrec_teach.data import Dataset, load, store
 from mmrec_teach.data.tokens import make_tokenizer
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models.mmenc import MMEnc
@@ -23,6 +25,7 @@ from mmrec_teach.training.pretrain import (
     fit_encoder,
     load_encoder,
     pretrain,
+    pretrained,
     recall_of_own,
     shared_values,
 )
@@ -277,3 +280,104 @@ def test_kept_vectors_are_for_the_very_same_data(shop: Dataset, trained: Encoder
     images = shop.images.copy()
     images[7, 0, 0, 0] ^= 1
     assert not np.array_equal(encoder.vectors(replace(shop, images=images)), marked)
+
+
+# -- the stored copy ------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A private copy of the stored files, in use for the test."""
+    shutil.copytree(store.data_dir(), tmp_path / "data")
+    monkeypatch.setenv("MMREC_TEACH_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+@pytest.fixture(scope="module")
+def stored() -> Encoder:
+    return pretrained("bazaar")
+
+
+def late(data: Dataset) -> np.ndarray:
+    """The items the stored encoder never saw."""
+    return np.flatnonzero(data.truth.extra["cold"])
+
+
+@pytest.mark.parametrize("domain", ["bazaar", "bazaar/attic"])
+def test_stored_vectors_are_those_of_the_stored_weights(stored: Encoder, domain: str) -> None:
+    data = load(domain)
+    table = stored.vectors(data)
+    assert np.array_equal(table, stored.kept[module.fingerprint(data)])
+    assert np.allclose(table, stored.encode(stored.tokens(data)), atol=2e-3)
+    assert np.array_equal(np.flatnonzero(~table.any(axis=1)), np.flatnonzero(data.missing["image"] & data.missing["text"]))
+
+
+def test_the_stored_encoder_is_small_and_says_how_it_was_made(stored: Encoder) -> None:
+    assert (store.data_dir() / store.ENCODER).stat().st_size < 3_000_000
+    assert stored.info["held_out"] == sum(
+        len(late(load(d))) for d in ("bazaar", "bazaar/garden", "bazaar/kitchen", "bazaar/attic")
+    )
+    assert {k: stored.info[k] for k in module.STORED} == module.STORED
+    assert len(stored.history) == module.STORED["epochs"]
+    assert stored.history[-1].total < 0.8 * stored.history[0].total
+
+
+@pytest.mark.parametrize("damage", ["flip", "absent", "sums"])
+def test_a_damaged_copy_is_named_with_its_cure(folder: Path, damage: str) -> None:
+    path = folder / store.ENCODER
+    if damage == "flip":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "absent":
+        path.unlink()
+    else:
+        sums = json.loads((folder / store.CHECKSUMS).read_text())
+        del sums["encoder"]
+        (folder / store.CHECKSUMS).write_text(json.dumps(sums))
+    with pytest.raises(DataError, match="mmrec-teach pretrain --stored"):
+        store.verify(folder)
+    with pytest.raises(DataError, match="mmrec-teach pretrain --stored"):
+        store.read_encoder(folder)
+
+
+def test_regenerated_data_keep_their_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = {domain: store.read(domain, folder) for domain in store.bazaar.DOMAINS}
+    monkeypatch.setattr(store.bazaar, "generate", lambda seed=store.bazaar.SEED: made)
+    store.regenerate(folder)
+    assert len(store.verify(folder)) == len(made) + 1
+    store.regenerate(folder, seed=1)  # another world: the encoder is not of it
+    with pytest.raises(DataError, match="no checksum"):
+        store.read_encoder(folder)
+
+
+def test_made_anew_by_quality(stored: Encoder, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    """Training is not the same to the last bit elsewhere: a short training must do a good part of what the stored copy does."""
+    (folder / store.ENCODER).unlink()
+    fresh = module.make_stored(folder, progress=False, epochs=8)
+    assert module.encoder_from_bytes(store.read_encoder(folder), "").info["epochs"] == 8
+    data = load("bazaar")
+    short, long = fresh.quality(data, items=late(data)), stored.quality(data, items=late(data))
+    for found in (short, long):
+        assert found["image_to_text@10"] > 2 * found["retrieval_chance@10"]
+        assert found["neighbours_hue@10"] > 3 * found["neighbours_hue_chance"]
+    assert long["neighbours_category@10"] > short["neighbours_category@10"] > 1.3 * short["neighbours_category_chance"]
+    assert long["mlm_accuracy"] > short["mlm_accuracy"] + 0.1
+    assert long["mlm_accuracy"] > max(long["mlm_alone"], long["mlm_other"]) + 0.04
+    with pytest.raises(OptionError, match="bazaar"):
+        pretrained("amazon")
+
+
+# -- the command ----------------------------------------------------------------------------------------------------------
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["--epochs", "1", "--dim", "16", "--depth", "1", "--codes", "16", "--held-out", "0.2", "--quiet"]
+    assert main(["pretrain", "--data", "bazaar/attic", "--out", str(tmp_path / "e"), *words]) == 0
+    out = capsys.readouterr().out
+    assert "items it never saw" in out
+    assert "with the picture" in out
+    assert "tone" in out
+    table = np.load(tmp_path / "e" / "bazaar-attic_feat.npy", allow_pickle=False)
+    assert table.shape == (210, 16)
+    assert np.array_equal(table, load_encoder(tmp_path / "e" / "encoder.npz").vectors(load("bazaar/attic")))
+    assert main(["pretrain", "--data", "bazaar/attic"]) == 2
+    assert "--out" in capsys.readouterr().err
+    assert main(["pretrain", "--stored", "--epochs", "1"]) == 2
+    assert "settings of its own" in capsys.readouterr().err

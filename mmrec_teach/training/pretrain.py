@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -240,12 +241,15 @@ class Encoder:
     tokenizer: Tokenizer
     centre: np.ndarray
     info: dict[str, Any] = field(default_factory=dict)
-    history: list[PretrainRecord] = field(default_factory=list)
-    kept: dict[str, np.ndarray] = field(default_factory=dict)
+    history: list[PretrainRecord] = field(default_factory=list, repr=False)
+    kept: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    _read: WeakKeyDictionary[Dataset, TokenTables] = field(default_factory=WeakKeyDictionary, init=False, repr=False)
 
     def tokens(self, data: Dataset) -> TokenTables:
-        """Return the items of ``data`` as tokens."""
-        return self.tokenizer(data)
+        """Return the items of ``data`` as tokens; made once a data set."""
+        if data not in self._read:
+            self._read[data] = self.tokenizer(data)
+        return self._read[data]
 
     def vectors(self, data: Dataset, *, hide: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
         """Return one vector an item, (I, d) float32: [CLS] less ``centre``; zero for an item of which nothing is to be seen.

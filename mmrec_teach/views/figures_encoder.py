@@ -85,7 +85,7 @@ def guess_words(
     shown = EncoderBatch.of(tokens, [item if seen is None else int(seen)])
     where = torch.from_numpy(at)[None]
     missing = torch.tensor([True]) if seen is None else shown.patch_missing
-    out = model(shown.patches, torch.from_numpy(words)[None], word_mask=where, patch_missing=missing)
+    out = model(shown.patches, torch.from_numpy(words.copy())[None], word_mask=where, patch_missing=missing)
     chances = model.guesses(out, "word", where).softmax(-1)
     best = chances.topk(k, dim=-1)
     return [
