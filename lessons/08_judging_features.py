@@ -534,7 +534,7 @@ reveal(
 # *Takeaway: what really happens here, at each of three seeds:*
 # - ***The winner is right.*** *Both protocols put* joined, even *first, and it is first after training.*
 # - ***Something against nothing is right.*** *Shuffled and noise are last everywhere. That inflates τ: a table of many controls makes any judge look good.*
-# - ***The middle is not settled.*** *Aligned is second for both judges and not for VBPR over all items: it has the fewest numbers, and VBPR can
+# - ***The middle is not settled.*** *Aligned is second for both judges and not for VBPR over all items. Perhaps because it has the fewest numbers, and VBPR can
 #   learn for itself what to read from a wider table. Zero-shot knows no learning.*
 # - ***Another question, another judge.*** *For cold items aligned is first or second, and item-CF, which asks item by item, orders the tables much as
 #   they turn out (last column, means of three seeds).*
