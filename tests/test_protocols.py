@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks import judge_features
 from mmrec_teach.cli import main
 from mmrec_teach.data import Dataset, Interactions
 from mmrec_teach.data.switches import Switches
@@ -359,3 +360,78 @@ def test_the_command_refuses_in_a_sentence(tmp_path, capsys, given, complaint):
     np.save(tmp_path / "small.npy", np.ones((3, 2)))
     assert main(["judge", "--features", given.format(tmp_path / "small.npy")]) == 2
     assert complaint in capsys.readouterr().err
+
+
+# -- the study in benchmarks/results ------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def study() -> dict:
+    """What `python benchmarks/judge_features.py` found."""
+    return json.loads(judge_features.RESULT.read_text(encoding="utf-8"))
+
+
+def agreements(study: dict, **wanted: str) -> list[dict]:
+    return [a for a in study["agreement"] if all(a[key] == value for key, value in wanted.items())]
+
+
+def finals(study: dict, model: str, items: str = "all") -> dict[str, float]:
+    (found,) = (m for m in study["models"] if m["model"] == model)
+    return {row["features"]: row[items]["mean"] for row in found["rows"]}
+
+
+def test_the_study_s_protocols_are_those_of_the_package(study, bazaar):
+    rows = {row["features"]: row for row in study["sets"]}
+    for name, features in (
+        ("image", joined(bazaar, "image")),
+        ("joined, unit", joined(bazaar)),
+        ("joined, raw", joined(bazaar, scaling="raw")),
+    ):
+        table = unit_rows(features())
+        assert rows[name]["zero-shot"]["recall@20"] == pytest.approx(zero_shot(table, bazaar).recall(20), abs=0.003)
+        assert rows[name]["item-cf"]["recall@20"] == pytest.approx(item_cf(table, bazaar).recall(20), abs=0.006)
+
+
+def test_the_study_finds_that_the_best_set_is_recognised(study):
+    for protocol in protocols.PROTOCOLS:
+        judged = {row["features"]: row[protocol]["recall@20"] for row in study["sets"]}
+        assert max(judged, key=judged.get) == "joined, unit"
+    for model in ("vbpr", "freedom"):
+        final = finals(study, model)
+        assert max(final, key=final.get) == "joined, unit"
+
+
+def test_the_study_finds_agreement_only_where_features_decide(study):
+    vbpr, freedom = finals(study, "vbpr"), finals(study, "freedom")
+    assert max(freedom.values()) - min(freedom.values()) < 0.03 < 0.1 < max(vbpr.values()) - min(vbpr.values())
+    for protocol in protocols.PROTOCOLS:
+        (all_sets,) = agreements(study, protocol=protocol, model="vbpr", items="all", over="all sets")
+        assert all_sets["low"] > 0.2
+        (freedom_all,) = agreements(study, protocol=protocol, model="freedom", items="all", over="sets with content")
+        assert freedom_all["low"] < 0 < freedom_all["high"], "nothing to agree about"
+        (new,) = agreements(study, protocol=protocol, model="freedom", items="cold", over="all sets")
+        assert new["low"] > 0.3, "for cold items there is"
+
+
+def test_the_study_finds_that_controls_flatter_a_judge(study):
+    for protocol in protocols.PROTOCOLS:
+        for model, items in (("vbpr", "all"), ("vbpr", "cold"), ("freedom", "cold"), ("alignrec", "cold")):
+            with_controls, without = (
+                agreements(study, protocol=protocol, model=model, items=items, over=over)[0]["tau"]
+                for over in ("all sets", "sets with content")
+            )
+            assert with_controls > without
+
+
+def test_the_study_s_encoder_is_judged_last_and_is_last(study):
+    rows = [row for row in study["sets"] if row["features"] not in judge_features.EMPTY]
+    orders = [{row["features"]: row[protocol]["recall@20"] for row in rows} for protocol in protocols.PROTOCOLS]
+    orders += [{row["features"]: finals(study, "vbpr", items)[row["features"]] for row in rows} for items in ("all", "cold")]
+    for order in orders:
+        assert min(order, key=order.get) == "mmenc"
+
+
+def test_the_study_s_long_tail(study):
+    rows = {row["model"]: row["mean"] for row in study["long_tail"]["rows"]}
+    for name in ("vbpr", "alignrec"):
+        assert rows[name]["found cold"] > 0.2 > rows["lightgcn"]["found cold"]
+        assert rows[name]["reach@20"] > 0.95 > 0.9 > max(rows["lightgcn"]["reach@20"], rows["bm3"]["reach@20"])
+    assert rows["lightgcn"]["recall@20"] == max(row["recall@20"] for row in rows.values()), "and finds most over all items"
