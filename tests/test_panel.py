@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -457,9 +459,15 @@ def test_a_users_list_is_drawn_when_somebody_is_chosen(live, tiny):
     assert live.studio.join(WAIT)
     assert live.studio.user == 3
     assert live._top._list.html.count("<li") >= 10
+    live.controls["pin"].click()
     live._top._heard({"do": "later"})
+    live._top._heard({"set": "against", "value": "1"})
     assert live.studio.join(WAIT)
     assert live.studio.user == 4
+    assert "Since pin 1" in live._top._list.html  # which was made before this user was chosen
+    large = dataclasses.replace(live.studio.pins[0], number=2, memory=None)
+    live._top.offer([live.studio.pins[0], large])
+    assert '<option value="2" disabled>pin 2 (too large' in live._top._bar.html
 
 
 def test_pins_are_compared_side_by_side_and_their_settings_open_again(live):

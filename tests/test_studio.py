@@ -16,6 +16,7 @@ from mmrec_teach.views import worker
 from mmrec_teach.views.controls import controls_of, switch_controls
 from mmrec_teach.views.setting import Setting, replay
 from mmrec_teach.views.studio import Studio, colourings, hover_texts
+from mmrec_teach.views.toplists import ranking, scores_of
 
 
 class Steered(Log):
@@ -551,9 +552,20 @@ def test_lists_can_be_compared_with_a_pinned_run(tiny):
     assert made.last.top.since == f"pin 1 ({pin.label})"
     before = {i.item: i.rank for i in pin.top}
     assert {i.item for i in made.last.top.left} == set(before) - {i.item for i in made.last.top}
-    made.choose_user(4)  # the pin knows nothing of this user
+    made.choose_user(4)  # nobody asked the pin for this user's list before
     assert made.join(WAIT)
-    assert made.last.top.since == ""
+    then, _ = replay(Setting.from_text(pin.setting.to_text()), tiny)
+    scores = scores_of(then, 4)
+    expected = ranking(tiny, 4, scores)
+    now = table(made)
+    np.testing.assert_array_equal(pin.memory.ranking(4), expected)
+    assert made.last.top.since == f"pin 1 ({pin.label})"
+    assert [i.rank_before for i in made.last.top] == [int(np.flatnonzero(expected == i.item)[0]) + 1 for i in made.last.top]
+    made.compare_with(None)  # the model before the last change knows it too
+    assert made.join(WAIT)
+    assert made.last.top.since == "before l2 5 → 9"
+    np.testing.assert_array_equal(table(made), now)
+    made.compare_with(1)
     made.unpin(1)
     with pytest.raises(OptionError, match="no such pin"):
         made.compare_with(1)

@@ -341,7 +341,7 @@ class WhatIf:
     def _show_pins(self) -> None:
         with self._lock:
             self._compare.show(self.studio.pins)
-            self._top.offer([pin.number for pin in self.studio.pins])
+            self._top.offer(self.studio.pins)
             last = self.studio.last
             if last is not None and last.run is not None:
                 self._show_curves(last)

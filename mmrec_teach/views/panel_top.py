@@ -11,6 +11,7 @@ import numpy as np
 from mmrec_teach.views.panel_card import Catalogue
 from mmrec_teach.views.panel_form import button
 from mmrec_teach.views.panel_parts import Part, box, w
+from mmrec_teach.views.pins import Pin
 from mmrec_teach.views.updates import TopItem, TopList
 
 
@@ -36,7 +37,11 @@ def top_html(top: TopList | None, catalogue: Catalogue) -> str:
     data, n = catalogue.data, len(top)
     said = f"user {html.escape(str(data.user_ids[top.user]))} · {html.escape(catalogue.user_facts(top.user))}"
     entered, since = len(top.entered), html.escape(top.since)
-    change = f"Since {since}: {entered} new, {len(top.left)} left." if top.since else "Nothing to compare with yet."
+    change = (
+        f"Since {since}: {entered} new, {len(top.left)} left."
+        if top.since
+        else "No setting was changed: nothing to compare with yet."
+    )
     cells = [_cell(item, catalogue, *movement(item, n)) for item in top]
     gone = [_cell(item, catalogue, "left", f"▼ left (was {item.rank_before})") for item in top.left]
     left = (
@@ -87,9 +92,9 @@ class TopTen:
         self._list = Part(top_html(None, catalogue), "mmrec-top")
         self.widget: w.Box = box("column", [self._bar, self._list], "mmrec-topbox")
 
-    def offer(self, pins: Sequence[int]) -> None:
-        """Offer these pins to compare with."""
-        if self._compared not in map(str, pins):
+    def offer(self, pins: Sequence[Pin]) -> None:
+        """Offer these pins to compare with; those that do not know their lists are greyed out and say why."""
+        if self._compared not in (str(pin.number) for pin in pins):
             self._compared = "change"
         user = "" if self._user is None else html.escape(str(self._catalogue.data.user_ids[self._user]))
         bar = (
@@ -102,9 +107,14 @@ class TopTen:
             + button("any", "any user", "Somebody by chance", "mmrec-small")
         )
         if pins:
+            choices = [("change", "the last change", True)]
+            for pin in pins:
+                known = pin.memory is not None
+                why = "" if known else " (too large a model to copy while it trains: pause, then pin)"
+                choices.append((str(pin.number), f"pin {pin.number}{why}", known))
             options = "".join(
-                f'<option value="{value}"{" selected" if value == self._compared else ""}>{words}</option>'
-                for value, words in [("change", "the last change"), *((str(n), f"pin {n}") for n in pins)]
+                f'<option value="{value}"{" selected" if value == self._compared else ""}{"" if known else " disabled"}>{words}</option>'
+                for value, words, known in choices
             )
             bar += (
                 f'<label for="{self._prefix}-against">compare with</label><select id="{self._prefix}-against" '

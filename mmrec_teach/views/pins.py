@@ -11,6 +11,7 @@ import numpy as np
 from mmrec_teach.errors import OptionError
 from mmrec_teach.views.projection import align_to, as_table, nearest
 from mmrec_teach.views.setting import Setting
+from mmrec_teach.views.toplists import Memory
 from mmrec_teach.views.updates import TopList
 
 
@@ -35,7 +36,7 @@ class Pin:
         methods: view -> "PCA" or "UMAP".
         kept: view -> share of neighbours the picture kept.
         top: the chosen user's list, or None.
-        ranking: (n,) int32, all items of that user, best first, or None.
+        memory: the model as it was, which knows anybody's list; None for a model too large to be copied while it trains.
         warm: whether weights were moved while it trained.
     """
 
@@ -56,7 +57,7 @@ class Pin:
     methods: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, float] = field(default_factory=dict)
     top: TopList | None = None
-    ranking: np.ndarray | None = None
+    memory: Memory | None = None
     warm: bool = False
 
     def curve(self, metric: str) -> tuple[list[int], list[float]]:

@@ -17,6 +17,7 @@ from mmrec_teach.training import Trainer
 from mmrec_teach.training.loop import Snapshot
 from mmrec_teach.views.projection import warm_up
 from mmrec_teach.views.setting import Setting
+from mmrec_teach.views.toplists import Memory
 from mmrec_teach.views.updates import Picture, Run, TopList
 
 
@@ -52,7 +53,7 @@ class Drawn:
     pictures: Mapping[str, Picture]
     gauges: Mapping[str, float]
     top: TopList | None
-    ranking: np.ndarray | None
+    memory: Memory | None
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from mmrec_teach.views.controls import Control, constructor_options, controls_of
 from mmrec_teach.views.pins import Pin
 from mmrec_teach.views.session import Board, Change, Session
 from mmrec_teach.views.setting import BATCH_SIZE, EPOCHS, LR, Setting, factory_name
-from mmrec_teach.views.toplists import top_list
+from mmrec_teach.views.toplists import scores_of, top_list
 from mmrec_teach.views.updates import Picture, Run, TopItem, TopList, Update, say, side
 from mmrec_teach.views.worker import Worker
 
@@ -492,7 +492,6 @@ class Studio(Worker):
             raise OptionError("no such user", where="choose_user", found=user, expected=f"0..{self.data.n_users - 1}")
         if user != self.user:
             self.user = None if user is None else int(user)
-            self._reference = None
             self._redraw()
 
     def compare_with(self, number: int | None) -> None:
@@ -510,7 +509,7 @@ class Studio(Worker):
         """Return a user's ``k`` best items of the model as it is now, and what left the list.
 
         Args:
-            user: an index; None for the chosen one. What entered and left is known of the chosen user only.
+            user: an index; None for the chosen one.
             k: how many.
 
         Raises:
@@ -523,7 +522,7 @@ class Studio(Worker):
         if session is None:
             return TopList(user, ())
         with self._visiting():
-            scores = self._scores(session, user)
+            scores = scores_of(session.model, user)
         return top_list(session.data, user, scores, k, self._compared(user))
 
     # -- pins --------------------------------------------------------------------------------------------------------------
@@ -569,7 +568,7 @@ class Studio(Worker):
             methods={v: p.method for v, p in drawn.pictures.items()},
             kept={v: p.kept for v, p in drawn.pictures.items()},
             top=drawn.top,
-            ranking=drawn.ranking,
+            memory=drawn.memory,
             warm=bool(changes),
         )
         self.pins = (*self.pins, pin)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from mmrec_teach.data import Dataset
+from mmrec_teach.models import Recommender
+from mmrec_teach.training.state import ModelState, give_back, take, undisturbed
 from mmrec_teach.views.updates import TopItem, TopList
 
 
@@ -23,6 +26,40 @@ class Reference:
     user: int
     ranking: np.ndarray
     words: str
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """A model as it was at one moment: anybody's list can be asked for later. Nobody may train the model meanwhile.
+
+    Attributes:
+        model: the model object, which may have been trained on since.
+        state: what it was.
+        data: what it was trained on.
+        known: user -> ranking, of those asked for so far.
+    """
+
+    model: Recommender
+    state: ModelState
+    data: Dataset
+    known: dict[int, np.ndarray] = field(default_factory=dict)
+
+    def ranking(self, user: int) -> np.ndarray:
+        """Return (n,) int32, the user's ranking at that moment."""
+        if user not in self.known:
+            now = take(self.model)
+            try:
+                give_back(self.model, self.state)
+                self.known[user] = ranking(self.data, user, scores_of(self.model, user))
+            finally:
+                give_back(self.model, now)
+        return self.known[user]
+
+
+def scores_of(model: Recommender, user: int) -> np.ndarray:
+    """Return (I,) float32 scores of one user; the model stays as it was found."""
+    with undisturbed(model), model.evaluating():
+        return model.score(torch.tensor([user], device=model.device))[0].detach().float().cpu().numpy().copy()
 
 
 def ranking(data: Dataset, user: int, scores: np.ndarray) -> np.ndarray:

@@ -11,18 +11,17 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
 
 from mmrec_teach.errors import MMRecTeachError
 from mmrec_teach.training import GradientReport, Trainer, gradient_report
 from mmrec_teach.training.loop import Snapshot
-from mmrec_teach.training.state import undisturbed
+from mmrec_teach.training.state import take, undisturbed
 from mmrec_teach.views import gauges as measured
 from mmrec_teach.views.controls import terms_of
 from mmrec_teach.views.projection import Projector, is_warm, warm_up, warm_up_error
 from mmrec_teach.views.session import Change, Drawn, Session
 from mmrec_teach.views.setting import Setting
-from mmrec_teach.views.toplists import Reference, ranking, top_list
+from mmrec_teach.views.toplists import Memory, Reference, ranking, scores_of, top_list
 from mmrec_teach.views.updates import Kind, Picture, Run, Update, say, side
 
 ENDLESS = 1_000_000  # a trainer of the caller's own is a generator: we stop asking; it never ends by itself
@@ -34,6 +33,7 @@ QUICK_EPOCHS = 8  # of UMAP, for a first picture; the next ones refine it
 USUAL_EPOCHS = 10  # … while training: five pictures a second add up
 SETTLED_EPOCHS = 120  # of UMAP, for a run's last picture: it will be looked at for long
 UNDO_BYTES = 256 << 20  # of model and optimiser copies kept for that
+COPY_BYTES = 64 << 20  # of parameters that are copied with every picture; larger ones with a run's last
 
 
 Care = Literal["quick", "usual", "settled"]
@@ -56,7 +56,7 @@ class Worker:
         self.runs: list[Run] = []
         self.last: Update | None = None
         self.number = 0
-        self._reference: Reference | None = None
+        self._former: tuple[str, Memory] | None = None  # the model before the last change, and that in words
         self._drawn: Drawn | None = None
         self._drawn_at = self._rest_until = self._measured_at = 0.0
         self._session: Session | None = None
@@ -288,7 +288,7 @@ class Worker:
         del run.history[change.epochs :]
         run.setting, run.label = change.setting, change.label
         self.runs = [*(r for r in self.runs if r is not run), run]
-        self._session, self._reference = session, None
+        self._session, self._former = session, None
         return max(change.until, self._epoch() + 1) if training else None
 
     def _await_umap(self, kind: Kind, turn: int) -> None:
@@ -369,27 +369,28 @@ class Worker:
             with self._condition:
                 self._visitors -= 1
 
-    @staticmethod
-    def _scores(session: Session, user: int) -> np.ndarray:
-        """(I,) scores of one user."""
-        model = session.model
-        with undisturbed(model), model.evaluating():
-            return model.score(torch.tensor([user], device=model.device))[0].detach().float().cpu().numpy().copy()
-
     def _refer(self, session: Session, words: str) -> None:
-        """From now on, compare the chosen user's list with the one of this moment."""
-        if self.user is not None:
-            with self._visiting():
-                scores = self._scores(session, self.user)
-            self._reference = Reference(self.user, ranking(session.data, self.user, scores), words)
+        """From now on, compare lists with those of this moment."""
+        with self._visiting():
+            memory = Memory(session.model, take(session.model), session.data)
+            if self.user is not None and session.trainer is None:  # asked later, it might be in the middle of a step
+                memory.ranking(self.user)
+        self._former = (words, memory)
 
     def _compared(self, user: int) -> Reference | None:
         """What the list of ``user`` is compared with."""
         if self._against is not None:
             pin = self._pin(self._against)
-            known = pin.top is not None and pin.ranking is not None and pin.top.user == user
-            return Reference(user, pin.ranking, f"pin {pin.number} ({pin.label})") if known else None
-        return self._reference if self._reference is not None and self._reference.user == user else None
+            words, memory = f"pin {pin.number} ({pin.label})", pin.memory
+        else:
+            words, memory = self._former or ("", None)
+        session = self._session
+        if memory is None:
+            return None
+        if user not in memory.known and session is not None and session.trainer is None and session.model is memory.model:
+            return None  # a loop of the caller's own trains it, and nobody takes turns with that
+        with self._visiting():
+            return Reference(user, memory.ranking(user), words)
 
     def _rows(self, which: str, n: int) -> np.ndarray:
         """The drawn rows of a side: all, or a fixed sample."""
@@ -407,6 +408,8 @@ class Worker:
             self._measured_at = now
         model = session.model
         with self._visiting(), undisturbed(model):
+            light = sum(p.numel() * p.element_size() for p in model.parameters()) <= COPY_BYTES
+            memory = Memory(model, take(model), session.data) if light or care == "settled" or not self._training else None
             with model.evaluating():
                 tables = {k: v.detach().float().cpu().numpy() for k, v in model.views().items()}
             drawn = {view: tables[view][self._rows(side(view), len(tables[view]))] for view in self.views}
@@ -418,17 +421,17 @@ class Worker:
         first = next(iter(pictures.values()))
         gauges["neighbours kept"] = first.kept
         within = session.trainer.steps_this_epoch if session.trainer is not None else 0
-        order = None
         told: dict[str, Any] = {"pictures": pictures, "gauges": gauges, "tug": None}
         if self.tug and session.trainer is not None:
             told["tug"] = self._gradients(session) if whole or last is None else last.tug
         if self.user is not None:
             with self._visiting():
-                scores = self._scores(session, self.user)
-            order = ranking(session.data, self.user, scores)
+                scores = scores_of(model, self.user)
+            if memory is not None:
+                memory.known[self.user] = ranking(session.data, self.user, scores)
             told["top"] = top_list(session.data, self.user, scores, 10, self._compared(self.user))
         state = len(session.run.history), session.steps, within
-        self._drawn = Drawn(session.run, *state, drawn, pictures, gauges, told.get("top"), order)
+        self._drawn = Drawn(session.run, *state, drawn, pictures, gauges, told.get("top"), memory)
         return told
 
     def _pictures(self, drawn: Mapping[str, np.ndarray], umap_epochs: int) -> dict[str, Picture]:
