@@ -126,7 +126,7 @@ def run_study(name: str, out: str) -> None:
     for row in table["rows"]:
         if row["model"] in study.published:
             row["published"] = {"recall@20": study.published[row["model"]]}
-    table["notes"] = list(study.notes)
+    table["notes"] += study.notes
     table["made_by"] = {
         "command": command,
         "torch": torch.__version__,

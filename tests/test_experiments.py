@@ -10,10 +10,19 @@ from model_contract import checkerboard
 
 from mmrec_teach.cli import main
 from mmrec_teach.cli.train import cells_of, parse_grid, parse_pairs, parse_seeds, parse_value, print_table
+from mmrec_teach.data import load
 from mmrec_teach.errors import DataError, OptionError
 from mmrec_teach.models import BPR, MODELS
 from mmrec_teach.training import TrainingError
-from mmrec_teach.training.experiments import RunConfig, all_models, compare_models, data_key, read_comparison, run
+from mmrec_teach.training.experiments import (
+    RunConfig,
+    all_models,
+    compare_models,
+    data_key,
+    history_note,
+    read_comparison,
+    run,
+)
 
 QUICK = {"epochs": 8, "patience": 8, "lr": 0.05, "batch_size": 64, "metric": "recall@10"}
 
@@ -140,6 +149,55 @@ def test_all_models_are_those_the_data_allow(tiny, bazaar):
     assert not {"sasrec", "unisrec", "missrec"} & set(names)
     assert {"oracle", *all_models(in_order(tiny))} == set(MODELS)
     assert "oracle" in all_models(bazaar)
+
+
+def test_models_that_read_histories_want_a_split_that_follows_time(tiny, bazaar, monkeypatch, tmp_path, capsys):
+    readers = {"sasrec", "unisrec", "missrec"}
+    assert not readers & set(all_models(bazaar))  # it has times, but is split at random
+    for split in ("leave-one-out", "user-time", "global-time"):
+        assert readers < set(all_models(load("bazaar/garden", split=split)))
+    assert history_note(bazaar, ["bpr"]) is None
+    assert history_note(in_order(tiny), ["sasrec"]) is None
+    assert history_note(bazaar, ["sasrec"]).startswith("sasrec reads histories and predicts what comes next, but")
+    assert "no time" in history_note(tiny, MODELS)
+    garden, settings = load("bazaar/garden"), {"epochs": 1}
+    named = compare_models(garden, ["sasrec"], given={"dim": 4, "n_layers": 1}, settings=settings, progress=False, device="cpu")
+    assert "--split leave-one-out" in named["notes"][0]
+    monkeypatch.setattr("mmrec_teach.training.experiments.MODELS", {n: MODELS[n] for n in ("popularity", "sasrec")})
+    assert main(["compare", "--models", "all", "--data", "bazaar/garden", "--quiet", "--out", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    for said in (out, err):
+        assert "Left out of all: sasrec, unisrec and missrec read histories" in " ".join(said.split())
+
+
+def test_ctrl_c_prints_the_table_so_far_and_how_to_go_on(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("mmrec_teach.data.load", lambda *args, **kwargs: checkerboard())
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(BPR, "losses", interrupted)
+    words = ["--quick", "--quiet", "--out", str(tmp_path)]
+    assert main(["compare", "--models", "popularity,item-knn,bpr,lightgcn", *words]) == 130
+    out, err = capsys.readouterr()
+    assert "item-knn" in out
+    assert "bpr" not in out
+    assert "Broken off in model 3 of 4, bpr; the table is of the 2 done. The same command goes on from there" in err
+    assert not list(tmp_path.rglob("compare.json"))
+    assert main(["compare", "--models", "bpr,popularity", *words]) == 130  # nothing done: nothing to print
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("items", "metric", "told"), [(120, "recall@20", "17%"), (199, "ndcg@10", None), (200, "recall@20", None)]
+)
+def test_a_small_shop_is_told_how_much_of_it_a_list_holds(items, metric, told, capsys):
+    table = compare_models(checkerboard(), ["popularity"], metric=metric, progress=False)
+    table["data"]["items"] = items
+    print_table(table)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("Few items" in printed) == bool(told)
+    assert told is None or f"a list of 20 holds {told} of the {items}" in printed
 
 
 def test_a_model_that_cannot_run_does_not_lose_the_others(monkeypatch):

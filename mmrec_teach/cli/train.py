@@ -15,6 +15,8 @@ QUICK = {"epochs": 60, "patience": 5, "batch_size": 1024, "lr": 5e-3}
 """A first look at small data, which have few steps an epoch."""
 SMALL = 50
 """Below so many steps an epoch the standard settings stop too early."""
+FEW_ITEMS = 200
+"""Below so many items a table says how much of the shop a list holds, where that is a tenth or more."""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -174,8 +176,8 @@ def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
     from mmrec_teach.data import load
     from mmrec_teach.data.describe import options_from
     from mmrec_teach.files import write_json
-    from mmrec_teach.models import model_class
-    from mmrec_teach.training.experiments import all_models, compare_models
+    from mmrec_teach.models import MODELS, model_class
+    from mmrec_teach.training.experiments import BrokenOff, all_models, compare_models, history_note
 
     for model in models or ():
         model_class(model)  # a wrong name should not wait for the data
@@ -190,24 +192,37 @@ def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
         console.print(
             f"Small data: {steps} step{'s' * (steps > 1)} an epoch. --quick has settings for it: {_words(QUICK)}.", markup=False
         )
-    table = compare_models(
-        data,
-        all_models(data) if models is None else models,
-        strict=args.command == "train",
-        seeds=seeds,
-        given=given,
-        grid=grid,
-        settings=settings,
-        out=args.out,
-        metric=args.metric,
-        progress=not args.quiet,
-        device=args.device,
-        report=lambda line: console.print(line, markup=False),
-    )
+    note = history_note(data, MODELS) if models is None else None
+    notes = [f"Left out of all: {note}"] if note else []
+    for line in notes:
+        console.print(line, markup=False)
+
+    def show(table: dict[str, Any]) -> None:
+        print(as_markdown(table)) if getattr(args, "markdown", False) else print_table(table)
+
+    try:
+        table = compare_models(
+            data,
+            all_models(data) if models is None else models,
+            strict=args.command == "train",
+            seeds=seeds,
+            given=given,
+            grid=grid,
+            settings=settings,
+            out=args.out,
+            metric=args.metric,
+            progress=not args.quiet,
+            device=args.device,
+            report=lambda line: console.print(line, markup=False),
+            notes=notes,
+        )
+    except BrokenOff as stop:
+        show(stop.table)
+        raise
     file = args.json or Path(args.out) / data.name / f"{args.command}.json"
     write_json(file, table)
     console.print(f"Written to {file}", markup=False)
-    print(as_markdown(table)) if getattr(args, "markdown", False) else print_table(table)
+    show(table)
     return 1 if models is not None and table["left_out"] else 0
 
 
@@ -262,6 +277,15 @@ def title_of(table: dict[str, Any]) -> str:
     return f"{size}, {seeds} seed{'s' * (seeds > 1)}"
 
 
+def _small_shop(table: dict[str, Any]) -> list[str]:
+    """A sentence where so few items are ranked that a list holds much of the shop; empty otherwise."""
+    cut, items = int(table["metric"].partition("@")[2]), table["data"]["items"]
+    if items >= FEW_ITEMS or 10 * cut < items:
+        return []
+    share = min(1.0, cut / items)
+    return [f"Few items: a list of {cut} holds {share:.0%} of the {items} in the shop, so a random list finds much as well."]
+
+
 def as_markdown(table: dict[str, Any]) -> str:
     """Return a comparison as a Markdown table with its title."""
     heads, rows = cells_of(table)
@@ -291,7 +315,7 @@ def print_table(table: dict[str, Any]) -> None:
     for model, setting, numbers in rows:
         out.add_row("\n  ".join([model, *setting]), *numbers)
     console.print(out)
-    console.print(" ".join([NOTES, *table.get("notes", [])]), soft_wrap=False, markup=False)
+    console.print(" ".join([NOTES, *_small_shop(table), *table.get("notes", [])]), soft_wrap=False, markup=False)
     for model, reason in table.get("left_out", {}).items():
         console.print(f"Left out: {model}. {reason}", markup=False)
     if table["pairs"]:

@@ -92,3 +92,20 @@ def histories(data: Dataset, *splits: str) -> Histories:
 def has_order(data: Dataset) -> bool:
     """Return whether :func:`histories` can be told of all splits of ``data``."""
     return all(part.timestamps is not None for part in (data.train, data.valid, data.test) if len(part))
+
+
+def follows_time(data: Dataset) -> bool:
+    """Return whether every user's interactions were taken in the order train, valid, test (of equal times, either order).
+
+    A random split does not: there, histories hold what came after the item to be found.
+
+    Args:
+        data: its interactions have an order, see :func:`has_order`.
+    """
+    latest = np.full(data.n_users, np.iinfo(np.int64).min)
+    for part in (data.train, data.valid, data.test):
+        if len(part):
+            if (part.timestamps < latest[part.users]).any():
+                return False
+            np.maximum.at(latest, part.users, part.timestamps)
+    return True

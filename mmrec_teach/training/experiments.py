@@ -7,13 +7,13 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.data.sequences import has_order
+from mmrec_teach.data.sequences import follows_time, has_order
 from mmrec_teach.errors import DataError, MMRecTeachError, OptionError
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation import compare as compare_paired
@@ -183,15 +183,38 @@ def configurations(
 def all_models(data: Dataset) -> list[str]:
     """Return every registered model that makes sense on ``data``, baselines first.
 
-    The oracle is there only where the truth is planted, and models that read histories only where the interactions have an order.
+    The oracle is there only where the truth is planted, and models that read histories only where the split follows time.
     """
-    ordered = has_order(data)
+    ordered = history_note(data, MODELS) is None
     named = [
         name
         for name, model in MODELS.items()
         if (name != "oracle" or data.truth is not None) and (model.batches == "pairs" or ordered)
     ]
     return sorted(named, key=lambda name: MODELS[name].trainable)
+
+
+def history_note(data: Dataset, models: Iterable[str]) -> str | None:
+    """Return why those of ``models`` that read histories cannot be judged on ``data``, in a sentence; None where they can."""
+    readers = [name for name in models if model_class(name).batches != "pairs"]
+    if not readers or (has_order(data) and follows_time(data)):
+        return None
+    names = " and ".join(filter(None, [", ".join(readers[:-1]), readers[-1]]))
+    verb = "reads histories" if len(readers) == 1 else "read histories"
+    if not has_order(data):
+        return f"{names} {verb}, and these interactions have no time or position."
+    return (
+        f"{names} {verb} and predict{'s' * (len(readers) == 1)} what comes next, but this split holds out items from before a "
+        "history's end: judge with --split leave-one-out."
+    )
+
+
+class BrokenOff(KeyboardInterrupt):
+    """A comparison ended by Ctrl-C; ``table`` is what :func:`compare_models` returns of the models done until then."""
+
+    def __init__(self, message: str, table: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.table = table
 
 
 def split_names(model: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
@@ -223,6 +246,7 @@ def compare_models(
     device: str = "auto",
     report: Callable[[str], None] = lambda line: None,
     strict: bool = True,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train every model on every seed and return a table as a plain dictionary.
 
@@ -242,16 +266,19 @@ def compare_models(
         report: called with a sentence as each run ends.
         strict: raise the first error. Otherwise a model that cannot be built on these data, or whose training fails, is
             reported and left out, and the others go on.
+        notes: sentences that belong below the table.
 
     Returns:
         ``{"data", "protocol", "rows": [{"model", "options", "weights", "seeds", "valid", "test", "test_train_mask", "cold",
-        "seconds", …}], "left_out": {model: reason}, "pairs": […]}``. A metrics entry maps a metric to ``{"mean", "std",
+        "seconds", …}], "left_out": {model: reason}, "pairs": […], "notes": […]}``. A metrics entry maps a metric to ``{"mean", "std",
         "values"}`` over seeds; ``interval`` is the bootstrap interval over users of the first seed's test ``metric``; ``pairs``
-        compares the best model on valid (the oracle aside) with each other one, user by user.
+        compares the best model on valid (the oracle aside) with each other one, user by user; ``notes`` are followed by one
+        on models that read histories where the split does not follow time.
 
     Raises:
         OptionError: an unknown model, or a given or grid name that none of the models knows.
         MMRecTeachError: ``strict`` and a model fails, or not a single model is left.
+        BrokenOff: Ctrl-C after at least one model was done.
     """
     if not models:
         raise OptionError("no model to compare", where="models", expected="at least one name")
@@ -309,8 +336,28 @@ def compare_models(
             left_out[model] = " ".join(str(error).split()) or "not enough memory"
             report(f"{model} is left out. {left_out[model]}")
             continue
+        except KeyboardInterrupt as stop:
+            if not rows:
+                raise
+            how = "" if out is None else " The same command goes on from there: finished runs are only read."
+            message = f"Broken off in model {number} of {len(models)}, {model}; the table is of the {len(rows)} done.{how}"
+            raise BrokenOff(message, _table(data, key, settings, rows, left_out, evaluations, notes)) from stop
         evaluations[model] = runs[0].evaluation
         rows.append(_row(model, options, weights, tried, runs, metric))
+    return _table(data, key, settings, rows, left_out, evaluations, notes)
+
+
+def _table(
+    data: Dataset,
+    key: dict[str, Any],
+    settings: dict[str, Any],
+    rows: list[dict[str, Any]],
+    left_out: dict[str, str],
+    evaluations: dict[str, Evaluation],
+    notes: Sequence[str],
+) -> dict[str, Any]:
+    """Put together what :func:`compare_models` returns."""
+    metric = settings["metric"]
     honest = [row for row in rows if row["model"] != "oracle"] or rows  # the planted truth is no competitor
     best = max(honest, key=lambda row: row["valid"][metric]["mean"])["model"]
     pairs = [
@@ -332,6 +379,7 @@ def compare_models(
         "rows": rows,
         "left_out": left_out,
         "pairs": pairs,
+        "notes": [*notes, *filter(None, [history_note(data, evaluations)])],
     }
 
 
