@@ -19,6 +19,7 @@ help:
 	@echo "make clean    remove caches and $(VENV); your lessons in my_lessons/ stay"
 
 setup: $(STAMP)
+	@echo "Ready. Next: make lab opens the lessons, make doctor says what works here."
 
 # What was installed is written into the stamp, so a touched but unchanged file (a git checkout) costs no re-install.
 $(STAMP): pyproject.toml requirements.lock
@@ -28,7 +29,7 @@ $(STAMP): pyproject.toml requirements.lock
 	@if test -f $@ && cat pyproject.toml requirements.lock | cmp -s - $@; then \
 	  touch $@; \
 	else \
-	  echo "Installing into $(VENV) (once; some minutes)"; \
+	  echo "Installing into $(VENV): this takes some minutes, once, and says nothing until it is done."; \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock && \
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . && \
 	  cat pyproject.toml requirements.lock > $@; \

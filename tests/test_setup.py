@@ -189,11 +189,16 @@ def test_make_alone_lists_what_there_is(sandbox):
 
 
 def test_make_installs_once_and_again_only_when_something_changed(sandbox):
-    _, first = sandbox("setup", f"PYTHON={sys.executable}")
+    done, first = sandbox("setup", f"PYTHON={sys.executable}")
+    started, *_, ended = done.stdout.splitlines()
+    assert "this takes some minutes" in started
+    assert ended.startswith("Ready. Next: make lab")
+    assert all("--quiet" in call for call in first if "pip" in call)
     assert next(call.split(" -r ")[-1] for call in first if "pip" in call) == "requirements.lock"
     assert any("--no-deps --no-build-isolation -e ." in call for call in first)
-    _, second = sandbox("setup")
+    done, second = sandbox("setup")
     assert second == []
+    assert [line.split(".")[0] for line in done.stdout.splitlines()] == ["Ready"]
     # The stamp's time is set back rather than the file's renewed: within one tick of the clock make sees no difference.
     stamp = sandbox.directory / ".venv" / ".installed"
     os.utime(stamp, (0, 0))
@@ -230,6 +235,7 @@ def test_a_failed_install_is_tried_again(sandbox):
     (sandbox.directory / ".venv" / "bin" / "python").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
     done, _ = sandbox("setup", f"PYTHON={sys.executable}")
     assert done.returncode != 0
+    assert "Ready" not in done.stdout
     assert not (sandbox.directory / ".venv" / ".installed").exists()
 
 
