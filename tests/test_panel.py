@@ -475,6 +475,9 @@ def test_pins_are_compared_side_by_side_and_their_settings_open_again(live):
     live.controls["pin"].click()
     assert live._compare.pair() is None
     assert "Pin" in words(live)
+    assert "against pin 1 at the same epoch" in live._gauges.widget.html
+    assert "▲" not in live._gauges.widget.html  # it is the same run
+    assert "▼" not in live._gauges.widget.html
     live.controls["l2"].value = 0.5
     assert live.studio.join(WAIT)
     live.controls["pin"].click()

@@ -9,9 +9,11 @@ from mmrec_teach.errors import OptionError
 from mmrec_teach.evaluation import diagnostics
 from mmrec_teach.models import create
 from mmrec_teach.views.gauges import GAUGES, measure, paired_views
+from mmrec_teach.views.panel_gauges import like
 from mmrec_teach.views.pins import Pin, aligned, difference, pin_table
 from mmrec_teach.views.setting import Setting
 from mmrec_teach.views.toplists import Reference, ranking, top_list
+from mmrec_teach.views.updates import versus
 
 
 def pin(number: int, table: np.ndarray, xy: np.ndarray, rows: np.ndarray | None = None, **values) -> Pin:
@@ -89,6 +91,23 @@ def test_the_table_of_pins_has_the_same_columns_in_every_row(points):
     assert rows[0]["setting"] == "bpr"
     assert a.curve("recall@20") == ([1, 2], [0.1, 0.3])
     assert b.curve("recall@20") == ([], [])
+
+
+def test_runs_are_compared_like_with_like(points):
+    long, short = ([1, 2, 3], [0.1, 0.4, 0.3]), ([1, 2], [0.1, 0.2])
+    assert versus(short, long, done=False) == (pytest.approx(-0.2), "at the same epoch")
+    assert versus(short, long, done=True) == (
+        pytest.approx(-0.2),
+        "at the same epoch",
+    )  # and not with a best it had no time for
+    assert versus(long, short, done=True) == (pytest.approx(0.2), "at epoch 2")
+    assert versus(long, ([1, 3], [0.2, 0.3]), done=False) == (0.0, "at the same epoch")
+    assert versus(long, ([1, 3], [0.2, 0.3]), done=True) == (pytest.approx(0.1), "both at their best")
+    assert versus(long, ([], []), done=True) is None
+    one = pin(1, *points, metrics={"recall@20": 0.4}, gauges={"CKA": 0.5}, curves={"recall@20": ((1, 2, 3), (0.1, 0.4, 0.3))})
+    assert like(one, 1) == {"recall@20": 0.1}
+    assert like(one, 3) == {"recall@20": 0.3, "CKA": 0.5}  # the pin's own epoch, not its best
+    assert like(one, 4) == {}
 
 
 # -- lists -----------------------------------------------------------------------------------------------------------------------

@@ -345,6 +345,7 @@ class WhatIf:
             last = self.studio.last
             if last is not None and last.run is not None:
                 self._show_curves(last)
+                self._show_gauges(last)
 
     def _open(self, setting: Any) -> None:
         self.studio.apply_setting(setting)
@@ -385,9 +386,7 @@ class WhatIf:
             self._show_error(update)
             self._show_form()
             if update.run is not None and (update.fresh or update.kind != "epoch"):
-                pin = self.studio.pins[-1] if self.studio.pins else None
-                since = {} if pin is None else {**pin.gauges, **pin.metrics}
-                self._gauges.show(update, since, "" if pin is None else f"against pin {pin.number}")
+                self._show_gauges(update)
                 self._show_panes(update)
             now = time.monotonic()
             if update.kind not in ("epoch", "picture") or now - self._spoken > QUIET:
@@ -450,6 +449,9 @@ class WhatIf:
     def _show_curves(self, update: Update) -> None:
         self._curves_at = time.monotonic()
         self._curves.show(update.run, self.studio.runs, self.studio.pins)
+
+    def _show_gauges(self, update: Update) -> None:
+        self._gauges.show(update, self.studio.pins[-1] if self.studio.pins else None)
 
     def _show_top(self, update: Update) -> None:
         self._top.show(update.top)

@@ -33,7 +33,7 @@ from mmrec_teach.views.pins import Pin
 from mmrec_teach.views.session import Board, Change, Session
 from mmrec_teach.views.setting import BATCH_SIZE, EPOCHS, LR, Setting, factory_name
 from mmrec_teach.views.toplists import scores_of, top_list
-from mmrec_teach.views.updates import Picture, Run, TopItem, TopList, Update, say, side
+from mmrec_teach.views.updates import Picture, Run, TopItem, TopList, Update, say, side, versus
 from mmrec_teach.views.worker import Worker
 
 __all__ = [
@@ -654,11 +654,12 @@ class Studio(Worker):
         earlier = [r for r in self.runs if r is not update.run and r.history]
         if update.value is not None:
             text += f": {self.metric} on validation is {update.value:.3f}"
-            now, then = update.run.best(self.metric), earlier[-1].best(self.metric) if earlier else None
-            if then is not None and now is not None:
-                gap = now - then
+            done = update.kind == "finished" or update.epoch >= update.until
+            found = versus(update.run.curve(self.metric), earlier[-1].curve(self.metric), done) if earlier else None
+            if found is not None:
+                gap, where = found
                 how = "as good as" if abs(gap) < 5e-4 else f"{abs(gap):.3f} {'better' if gap > 0 else 'worse'} than"
-                text += f", at its best {how} the run before ({update.run.label})"
+                text += f", {how} the run before ({update.run.label}), {where}"
         text += "."
         for view, picture in update.pictures.items():
             text += (

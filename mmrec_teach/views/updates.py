@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -167,6 +167,26 @@ class Update:
     tug: GradientReport | None = None
     top: TopList | None = None
     warm: bool = False
+
+
+Curve = tuple[Sequence[int], Sequence[float]]
+
+
+def versus(now: Curve, then: Curve, done: bool) -> tuple[float, str] | None:
+    """Return how much better one run is than another, like with like, and in words where; None if they share no epoch.
+
+    Args:
+        now, then: epochs and values of a metric, as :meth:`Run.curve` returns them.
+        done: whether the first run has come to its end. Then best is compared with best if both are equally long.
+    """
+    (epochs, values), former = now, dict(zip(*then, strict=True))
+    if done and epochs and former and max(epochs) == max(former):
+        return max(values) - max(former.values()), "both at their best"
+    shared = {e: v for e, v in zip(epochs, values, strict=True) if e in former}
+    if not shared:
+        return None
+    last = max(shared)
+    return shared[last] - former[last], "at the same epoch" if last == max(epochs) else f"at epoch {last}"
 
 
 def say(value: Any) -> str:
