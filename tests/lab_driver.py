@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -171,9 +172,29 @@ def browser_page(width: int = 1400, height: int = 1000) -> Iterator[Any]:
             page.set_default_timeout(START_SECONDS * 1000)
             page.script_errors = []
             page.on("pageerror", lambda error: page.script_errors.append(str(error)))
+            page.elsewhere = requests_elsewhere(page)
             yield page
         finally:
             browser.close()
+
+
+def requests_elsewhere(page: Any) -> list[str]:
+    """The addresses outside this machine that the page asks from now on; what the browser forbids it (csp) never leaves."""
+    found: list[str] = []
+
+    def note(asked: Any) -> None:
+        parts = urlsplit(asked.url)
+        if parts.scheme not in ("data", "blob", "about") and parts.hostname not in ("127.0.0.1", "localhost"):
+            found.append(asked.url)
+
+    def forget(request: Any) -> None:
+        if request.failure == "csp" and request.url in found:
+            found.remove(request.url)
+
+    page.on("request", note)
+    page.on("websocket", note)
+    page.on("requestfailed", forget)
+    return found
 
 
 def open_notebook(page: Any, lab: Lab, name: str) -> None:

@@ -21,7 +21,7 @@ import nbformat
 import psutil
 import pytest
 
-from tests.lab_driver import browser_page, errors_of, figure_data, open_notebook, run_all, running_lab
+from tests.lab_driver import browser_page, errors_of, figure_data, open_notebook, requests_elsewhere, run_all, running_lab
 from tests.toy_course import make_course
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -85,12 +85,13 @@ def lab(tmp_path_factory, page) -> Iterator[SimpleNamespace]:
 
 
 @pytest.fixture(autouse=True)
-def _no_script_error(request) -> Iterator[None]:
-    """No test leaves an error of the page's scripts behind."""
+def _no_script_error_and_no_request(request) -> Iterator[None]:
+    """No test leaves an error of the page's scripts behind, or has asked anything of another machine."""
     yield
     if "lab" in request.fixturenames:
         page = request.getfixturevalue("lab").page
         assert page.script_errors == []
+        assert page.elsewhere == []
 
 
 # -- helpers -----------------------------------------------------------------------------------------------------------------
@@ -437,6 +438,7 @@ def test_the_app_opens_runs_follows_a_link_and_ends(tmp_path, page):
         errors: list[str] = []
         page = page.context.browser.new_page(viewport={"width": 1400, "height": 1000})
         page.on("pageerror", lambda error: errors.append(str(error)))
+        elsewhere = requests_elsewhere(page)
         address = wait_for_address(page, app, tmp_path / "log")
         page.goto(address, timeout=WAIT)
         panel = page.locator(".mmrec-whatif")
@@ -455,6 +457,7 @@ def test_the_app_opens_runs_follows_a_link_and_ends(tmp_path, page):
         page.goto(f"{address}&setting=bpr?nothing=4", timeout=WAIT)
         page.locator(".mmrec-refused", has_text="bpr has no such setting").wait_for(timeout=WAIT)
         assert errors == []
+        assert elsewhere == []  # Voilà's own templates ask a CDN for style sheets
         family = psutil.Process(app.pid).children(recursive=True)
         assert family
         app.send_signal(signal.SIGINT)

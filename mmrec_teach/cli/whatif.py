@@ -117,6 +117,16 @@ def serve(notebook: Path, port: int, browser: bool) -> None:
         port_retries=0,
         open_browser=False,
         token=token,
+        tornado_settings={"headers": {"Content-Security-Policy": content_security_policy(port)}},
+    )
+
+
+def content_security_policy(port: int) -> str:
+    """Return what forbids the browser to fetch anything from elsewhere: Voilà's templates name style sheets of a CDN."""
+    own = "'self' data: blob:"
+    return (
+        f"default-src {own} 'unsafe-inline' 'unsafe-eval'; connect-src {own} ws://127.0.0.1:{port} ws://localhost:{port}; "
+        "frame-ancestors 'self'"
     )
 
 
