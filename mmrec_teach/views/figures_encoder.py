@@ -131,9 +131,7 @@ def reconstruction(
     names = [name for _ in rows for name, _ in columns]
     if title is None:
         before, after = (_found(encoder, pictures, tokens.codes[rows], hidden) for pictures in (alone, told))
-        title = (
-            f"{hidden.mean():.0%} hidden: {after:.0%} of the hidden visual words found with the caption, {before:.0%} without"
-        )
+        title = f"Hidden patches found: {after:.0%} with the caption, {before:.0%} without"
     figure = contact_sheet(images, names, columns=len(columns), title=title, cell=130)
     figure.layout.meta = {
         "alt": f"For each of {len(rows)} items four pictures in a row: as it is, with hidden patches in grey, "
