@@ -14,6 +14,7 @@ from mmrec_teach.evaluation.diagnostics import alignment, knn_overlap, linear_ck
 from mmrec_teach.models import Recommender, create
 from mmrec_teach.models.alignrec import item_vectors
 from mmrec_teach.training import train
+from mmrec_teach.training.pretrain import pretrained
 from tests.test_claims_02 import _one_thread  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.claim
@@ -151,6 +152,33 @@ def test_an_encoder_table_that_learns_forgets_its_neighbours():
         assert knn_overlap(free.encoded.detach()[warm], encoder) < 0.35
         assert spaces(free)["cka encoder"] < spaces(fitted(seed))["cka encoder"]
     assert mean(recall(fitted(s, trainable_features=True)) for s in SEEDS) < mean(recall(fitted(s)) for s in SEEDS)
+
+
+def after(seed: int, strategy: str, weights: dict | None = None) -> tuple[float, float, float]:
+    """Recall after 5 epochs, the share of the encoder's neighbours that are left, and the CKA with its start."""
+    data, joint = load("bazaar"), {"strategy": "joint", "start": "pretrained", "n_fresh": 32}
+    if strategy == "staged":
+        data = data.with_features(mmenc=pretrained("bazaar").vectors(data))
+    model = create("alignrec", data, dim=32, seed=seed, **(joint if strategy == "joint" else {}))
+    with model.evaluating():
+        start = model.views()["item/encoder"][seen()[1]].detach().clone()
+    how = {"epochs": 5, "lr": 1e-2, "batch_size": 1024, "metrics_every": 0, "device": "cpu"}
+    for _ in train(model, data, weights=weights, seed=seed, **how):
+        pass
+    with model.evaluating():
+        end = model.views()["item/encoder"][seen()[1]].detach()
+    return evaluate(model, data, "test").mean("recall@20"), knn_overlap(start, end), linear_cka(start, end)
+
+
+def test_staged_training_keeps_what_joint_training_loses():
+    for seed in SEEDS:
+        staged, joint = after(seed, "staged"), after(seed, "joint")
+        bare = after(seed, "joint", {"mim": 0.0, "mlm": 0.0})
+        assert staged[1:] == pytest.approx((1.0, 1.0))
+        assert 0.5 < joint[1] < 0.75
+        assert bare[1] < 0.3
+        assert bare[2] < 0.6 < 0.8 < joint[2]
+        assert staged[0] > joint[0] > bare[0], "and more is found"
 
 
 def test_forms_of_paper_and_code():
