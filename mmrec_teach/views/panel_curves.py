@@ -138,8 +138,8 @@ class Curves:
             alt = f"{self._metric} on validation over {len(y)} epochs: now {y[-1]:.3f}, best {max(y):.3f}"
             alt += f"; {len(past)} earlier runs in grey."
         history = list(run.history)
-        steps = {"xaxis.dtick": 1 if len(history) <= 8 else None}  # no half epochs
-        self.metric_plot.change(changes, {"meta.alt": alt, **steps})
+        longest = max((float(c["x"].max(initial=0)) for c in changes.values()), default=0)
+        self.metric_plot.change(changes, {"meta.alt": alt, "xaxis.dtick": _step(longest)})
 
         losses: dict[int, dict[str, object]] = {}
         said = []
@@ -148,11 +148,22 @@ class Curves:
             losses[n] = _line([e for e, _ in pairs], [v for _, v in pairs])
             if pairs:
                 said.append(f"{term} from {figures.number(pairs[0][1])} to {figures.number(pairs[-1][1])}")
-        self.loss_plot.change(losses, {"meta.alt": "Loss terms over epochs: " + (", ".join(said) or "none yet") + ".", **steps})
+        self.loss_plot.change(
+            losses,
+            {
+                "meta.alt": "Loss terms over epochs: " + (", ".join(said) or "none yet") + ".",
+                "xaxis.dtick": _step(len(history)),
+            },
+        )
 
 
 def _line(x: Sequence[float], y: Sequence[float]) -> dict[str, object]:
     return {"x": np.asarray(x, np.float32), "y": np.asarray(y, np.float32)}
+
+
+def _step(epochs: float) -> int:
+    """Epochs between two marks of the axis: whole ones, and at most eight marks."""
+    return next(m * 10**e for e in range(9) for m in (1, 2, 5) if epochs <= 8 * m * 10**e)
 
 
 def _band(intervals: Mapping[int, tuple[float, float]]) -> dict[str, np.ndarray]:
