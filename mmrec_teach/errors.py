@@ -6,6 +6,9 @@ The command line prints that sentence alone; a notebook shows it as the last lin
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class MMRecTeachError(Exception):
     """Base of every error the package raises on purpose."""
@@ -34,8 +37,14 @@ class InputError(MMRecTeachError, ValueError):
             sentence += " (" + ", ".join(details) + ")"
         sentence += "." if not sentence.endswith(".") else ""
         if fix:
-            sentence += f" {fix.rstrip('.')}."
+            sentence += f" {fix}" if fix.endswith("?") else f" {fix.rstrip('.')}."
         super().__init__(sentence)
+
+
+def guess(name: str, known: Iterable[str]) -> str:
+    """Return "Did you mean …?" for the known name that is most like ``name``, or "" where none is."""
+    near = difflib.get_close_matches(name, list(known), 1)
+    return f"Did you mean {near[0]}?" if near else ""
 
 
 class DataError(InputError):

@@ -20,7 +20,7 @@ from mmrec_teach.views.panel_shelf import arrangements
 from mmrec_teach.views.panel_top import movement, top_html
 from mmrec_teach.views.panel_tug import tug_html
 from mmrec_teach.views.panel_twin import still
-from mmrec_teach.views.updates import TopItem, TopList
+from mmrec_teach.views.updates import Run, TopItem, TopList
 from tests.test_whatif import WAIT, Stepper, Toy
 
 VIEWS = ["item/final", "user/final"]
@@ -418,6 +418,12 @@ def test_curves_show_this_run_earlier_ones_and_pins(live):
     assert (this["y"] <= high).all()
     assert [len(t["x"]) for t in live._curves.loss_plot.traces[:2]] == [2, 2]
     assert "bpr from" in alt_text(live._curves.loss_plot.figure)
+    assert live._curves.metric_plot.figure.layout.xaxis.dtick == 1
+    epoch = live.studio.last.run.history[-1]
+    long = Run(9, "a long one", {}, [dataclasses.replace(epoch, epoch=n) for n in range(1, 41)])
+    live._curves.show(live.studio.last.run, [long, live.studio.last.run])
+    assert live._curves.metric_plot.figure.layout.xaxis.dtick == 5  # the longest curve decides
+    assert live._curves.loss_plot.figure.layout.xaxis.dtick == 1
 
 
 def test_tug_of_war_in_words():
@@ -510,6 +516,14 @@ def test_a_setting_is_shared_as_text_and_opened(live):
     assert live.studio.last.value == value
     live._share._heard({"do": "open", "value": "vbpr?l2=much"})
     assert 'role="alert"' in live._share.widget.html
+    assert 'value="vbpr?l2=much"' in live._share.widget.html  # to be mended
+    live._share._heard({"do": "open", "value": "vbpr?data=tiny&contnt_weight=2"})
+    assert "Did you mean content_weight?" in live._share.widget.html
+    live._share._heard({"do": "open", "value": "vbpr?l2=0.3"})
+    assert (
+        "setting: the setting is of other data (found the data set &#x27;tiny&#x27;, expected &#x27;bazaar&#x27;). Open"
+        in words(live)
+    )
     live._share._heard({"do": "open", "value": "<i>"})
     assert "<i>" not in live._share.widget.html
 

@@ -145,10 +145,12 @@ def test_a_run_with_weights_moved_in_the_middle_is_repeated_bit_for_bit(name, te
     assert (other.values[term], other.values["seed"], other.switches) == (0.3, 4, Switches(cold=0.1))
     assert other.epochs == Setting.from_text(text).epochs
 
-    third, _ = live(name, tiny)
+    third, _ = live(name, tiny, controls=["l2"] if name == "lightgcn" else None)
     finish(third)
     third.apply_setting(text)
     assert third.join(WAIT)
+    changed = {part.split(" ")[0] for part in third.runs[-1].label.split("; ")[0].split(", ")}
+    assert changed <= {*third.default_weights, "seed", "data"}  # no option: the setting names their defaults
     np.testing.assert_array_equal(table(third), table(made))
     assert third.epochs == other.epochs
     while third.can_undo:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.errors import DataError, OptionError, guess
 from mmrec_teach.models.alignrec import AlignRec
 from mmrec_teach.models.base import Batch, Recommender, SequenceBatch
 from mmrec_teach.models.baselines import ItemKNN, Oracle, Popularity, Random
@@ -84,7 +84,7 @@ def model_class(name: str) -> type[Recommender]:
         OptionError: no such model.
     """
     if name not in MODELS:
-        raise OptionError("unknown model", where="model", found=repr(name), expected=", ".join(MODELS))
+        raise OptionError("unknown model", where="model", found=repr(name), expected=", ".join(MODELS), fix=guess(name, MODELS))
     return MODELS[name]
 
 

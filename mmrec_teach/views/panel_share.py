@@ -23,7 +23,7 @@ class Share:
     def __init__(self, prefix: str, on_open: Callable[[str], None]):
         self._on_open = on_open
         self._text = Handle("")
-        self._note, self._prefix = "", prefix
+        self._note, self._prefix, self._refused = "", prefix, ""
         self.widget = Form(self._html(), "mmrec-sharebox", handles={"setting": self._text}, on_event=self._heard)
 
     @property
@@ -52,7 +52,8 @@ class Share:
             '<p class="mmrec-quiet">Model, data, weights, options, seed, and every weight moved while it trained. On one machine it '
             "repeats the run bit for bit.</p>"
             f'<label for="{other}">Open a setting</label>'
-            f'<input id="{other}" class="mmrec-field mmrec-control-open" data-key="open" data-enter="open" autocomplete="off" '
+            f'<input id="{other}" value="{html.escape(self._refused)}" '
+            f'class="mmrec-field mmrec-control-open" data-key="open" data-enter="open" autocomplete="off" '
             'spellcheck="false" placeholder="lightgcn?l2=0.01&amp;seed=3">'
             '<button type="button" class="mmrec-button" data-do="open" data-from="open" data-key="open-button">Open</button>'
             f"{self._note}</div>"
@@ -65,8 +66,10 @@ class Share:
         try:
             self._on_open(text)
         except Exception as error:
+            self._refused = text  # stays in its field, to be mended
             self.tell(str(error), "alert")
         else:
+            self._refused = ""
             self.tell(f"Opened: {text}")
 
 

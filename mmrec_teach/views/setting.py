@@ -17,7 +17,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from mmrec_teach.data import Dataset, load
 from mmrec_teach.data.switches import Switches
-from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.errors import DataError, OptionError, guess
 from mmrec_teach.models import MODELS, Recommender, model_class
 from mmrec_teach.training import EpochRecord, Trainer
 from mmrec_teach.training.experiments import data_key
@@ -163,7 +163,13 @@ class Setting:
             else:
                 known = [*weights, *options, "data", "lr", "batch_size", "seed", "epochs", "steps"]
                 known += [f"data.{f.name}" for f in fields(Switches)]
-                raise OptionError(f"{model} has no such setting", where=where, found=repr(name), expected=", ".join(known))
+                raise OptionError(
+                    f"{model} has no such setting",
+                    where=where,
+                    found=repr(name),
+                    expected=", ".join(known),
+                    fix=guess(name, known),
+                )
         return cls(
             model=model,
             options=options,
@@ -194,12 +200,13 @@ class Setting:
         """
         key = data_key(data)
         if (self.data, self.data_hash or key["hash"]) != (key["name"], key["hash"]):
+            named = self.data != key["name"]
             raise DataError(
                 "the setting is of other data",
-                where=f"data set {data.name!r}",
-                found=f"hash {key['hash']}",
-                expected=f"{self.data!r}" + (f" with hash {self.data_hash}" if self.data_hash else ""),
-                fix="open the data set that the setting was made with",
+                where="setting",
+                found=f"the data set {key['name']!r}" if named else f"{key['name']!r} with hash {key['hash']}",
+                expected=f"{self.data!r}" if named else f"{self.data!r} with hash {self.data_hash}",
+                fix="Open the data set that the setting was made with",
             )
 
     def load(self) -> Dataset:
@@ -214,7 +221,7 @@ class Setting:
                 where="setting",
                 found=repr(self.data),
                 expected=", ".join(BAZAARS),
-                fix="open the data yourself and pass it along",
+                fix="Open the data yourself and pass it along",
             )
         data = load(self.data)
         self.check(data)

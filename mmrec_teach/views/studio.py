@@ -218,7 +218,13 @@ class Studio(Worker):
 
     def settings(self) -> dict[str, Any]:
         """Everything a run depends on, by name."""
-        told = {**self.weights, **self.options, "lr": self.values["lr"], "seed": self.values["seed"]}
+        told = {
+            **self.weights,
+            **constructor_options(self.factory),
+            **self.options,
+            "lr": self.values["lr"],
+            "seed": self.values["seed"],
+        }
         return told | ({"data": self._switches.words()} if self._switches else {})
 
     def set(self, name: str, value: Any) -> None:
@@ -303,7 +309,7 @@ class Studio(Worker):
                 where="setting",
                 found=repr(setting.model),
                 expected=repr(self.name),
-                fix="open it with whatif(setting=...) or Studio(setting=...)",
+                fix="Open it with whatif(setting=...) or Studio(setting=...)",
             )
         setting.check(self.data)
         for name in setting.options:
@@ -537,7 +543,7 @@ class Studio(Worker):
         """
         drawn = self._drawn
         if drawn is None:
-            raise OptionError("there is nothing to pin yet", where="Studio.pin", fix="run the model first")
+            raise OptionError("there is nothing to pin yet", where="Studio.pin", fix="Run the model first")
         run, epochs, steps = drawn.run, drawn.epoch, drawn.steps
         names = dict.fromkeys(name for r in run.history[:epochs] for name in (r.metrics or {}))
         curves = {}
@@ -664,7 +670,7 @@ class Studio(Worker):
         for view, picture in update.pictures.items():
             text += (
                 f" The {picture.method} map of {view} shows {len(picture.xy):,} points and keeps {picture.kept:.0%} of their "
-                f"nearest neighbours; effective rank {picture.effective_rank:.1f} of {picture.dim}."
+                f"nearest neighbours; the effective rank of {view} is {picture.effective_rank:.1f} of {picture.dim}."
             )
         return text
 
