@@ -411,9 +411,9 @@ for column, label, colour, shape in (
     )
 near = collapse[FROM_ENC]
 shares.update_yaxes(title="share of neighbours in common", range=[0, 1]).update_layout(
-    template=palette.template(), height=420, barmode="group", legend={"orientation": "h", "y": -0.15}, margin={"t": 110},
-    title=f"S alone keeps {near['λ = 0']:.2f} of the encoder's neighbours;<br>without S it is {near['no S, λ = 0']:.2f}, "
-    f"and a strong REG brings back {near['no S, λ = 1']:.2f}",
+    template=palette.template(), height=420, barmode="group", legend={"orientation": "h", "y": -0.15},
+    title=f"Encoder's neighbours kept: {near['λ = 0']:.2f} with S alone, {near['no S, λ = 0']:.2f} without, "
+    f"{near['no S, λ = 1']:.2f} by a strong REG",
     meta={"alt": "Bars: neighbours that content shares with encoder and with ID, for six settings: "
                  + "; ".join(f"{n}: {r[FROM_ENC]:.2f} and {r[FROM_ID]:.2f}" for n, r in collapse.iterrows())},
 )
