@@ -332,6 +332,11 @@ def at(entry: Mapping[str, Any], epoch: int, *path: str) -> float | None:
     return statistics.fmean(found)
 
 
+def _digits(value: float | None) -> str:
+    """Two digits of a number whose size says more than its decimals."""
+    return "" if value is None else f"{value:.2g}"
+
+
 def gradients_table(result: Mapping[str, Any]) -> str:
     """Return what pulls at the encoder early and late, and which terms pull against each other."""
     lines = []
@@ -340,7 +345,7 @@ def gradients_table(result: Mapping[str, Any]) -> str:
         if not name.startswith("joint"):
             continue
         for epoch in (LOOKS[0], LOOKS[2], LOOKS[-1]):
-            norms = [_short(at(entry, epoch, "norms", term)) for term in ("bpr", "cca", "uia", "mim", "mlm")]
+            norms = [_digits(at(entry, epoch, "norms", term)) for term in ("bpr", "cca", "uia", "mim", "mlm")]
             angles = [_short(at(entry, epoch, "cosines", pair), 2) for pair in pairs]
             lines.append([name, str(epoch), *norms, *angles])
     head = ["strategy", "epochs", "bpr", "cca", "uia", "mim", "mlm", *(f"cos {p.replace(', ', '·')}" for p in pairs)]

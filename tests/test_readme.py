@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bm3_forms, collapse, content_use, judge_features
+from benchmarks import bm3_forms, collapse, content_use, judge_features, strategies
 from mmrec_teach.cli import build_parser
 from mmrec_teach.cli.train import as_markdown
 from mmrec_teach.training.experiments import read_comparison
@@ -67,5 +67,6 @@ def test_the_studies_print_what_their_page_shows():
     assert content_use.as_markdown(result("content_use")) in page
     assert collapse.table(result("collapse")) in page
     assert judge_features.as_markdown(result("judge_features")) in page
+    assert strategies.tables(result("strategies")) in page
     for name, study in result("bm3_forms")["studies"].items():
         assert bm3_forms.table(name, study) in page
