@@ -331,8 +331,16 @@ def test_describe_prints_tables_and_the_long_tail(folder: Path, capsys: pytest.C
     assert "<html" in content
     assert "most taken first" in content
     assert "<script src=" not in content  # nothing is fetched from anywhere
+    assert '"showSendToCloud": false' in content  # and no button sends the figure anywhere
     assert json.loads(described([str(folder), "--json"], capsys))["items"] == 14
     assert "Long tail" not in described([str(folder), "--no-plot"], capsys)
+
+
+def test_describe_breaks_no_label_in_a_terminal_of_80_columns(bazaar: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    describe.print_summary(bazaar, plot=False, width=80)
+    lines = capsys.readouterr().out.splitlines()
+    for label, value in describe._size_rows(describe.summarize(bazaar)):
+        assert any(label in line and value in line for line in lines), label
 
 
 def test_describe_says_what_is_wrong_and_ends_with_2(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

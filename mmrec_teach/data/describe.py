@@ -118,7 +118,7 @@ def _size_rows(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         ("interactions", f"{numbers['interactions']:,}"),
         ("sparsity", f"{numbers['sparsity']:.4%}"),
         ("items without training interactions (cold)", f"{numbers['cold_items']:,}"),
-        ("training interactions of the top 20 % items", f"{numbers['head_share']:.1%}"),
+        ("training share of the top 20 % items", f"{numbers['head_share']:.1%}"),
     ]
     if numbers["pictures"]:
         rows.append(("pictures", "{} x {} pixels (height x width)".format(*numbers["pictures"])))
@@ -201,7 +201,8 @@ def long_tail_html(data: Dataset) -> str:
         yaxis_title="training interactions",
         template="plotly_white",
     )
-    return figure.to_html(include_plotlyjs=True, full_html=True)
+    # without plotly's "Share chart…", which uploads the figure
+    return figure.to_html(include_plotlyjs=True, full_html=True, config={"showSendToCloud": False})
 
 
 # -- command line -----------------------------------------------------------------------------------------------------
