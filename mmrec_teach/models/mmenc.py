@@ -219,7 +219,7 @@ class MMEnc(nn.Module):
         tasks: task -> share, see :data:`TASKS`.
         patch_share, word_share: (least, most) share of patches and of words to hide, drawn for each item.
         word_counts: (V,) how often each word occurs. A word that occurs n times is hidden as readily as n to the power -``rarity``:
-            "and" is no riddle, and shop talk has a word for every two of the product. None: all words alike.
+            "and" is no riddle, and teaches nothing about the picture. None: all words alike.
         rarity: see there; counts below 10 are taken as 10.
         seed: of initial values and masks.
 
