@@ -15,7 +15,7 @@ from mmrec_teach.data import Dataset
 from mmrec_teach.views.panel_parts import Part, box, w
 
 LISTED = 40  # thumbnails of a choice
-FOUND = 6  # answers to a search
+FOUND = 6  # answers to a search that are shown
 
 
 class Catalogue:
@@ -79,7 +79,7 @@ class Catalogue:
         names, counts = np.unique([self.categories[m] for m in members], return_counts=True)
         return str(names[counts.argmax()])
 
-    def find(self, text: str, most: int = FOUND) -> list[int]:
+    def find(self, text: str) -> list[int]:
         """Return items whose title, else category or caption, holds ``text``."""
         wanted = text.strip().casefold()
         if not wanted:
@@ -89,8 +89,6 @@ class Catalogue:
             for item, words in enumerate(column or ()):
                 if wanted in words.casefold():
                     found.setdefault(item)
-                    if len(found) == most:
-                        return list(found)
         return list(found)
 
 
@@ -100,6 +98,7 @@ class Card:
     Args:
         catalogue: words and pictures.
         on_item: called with the item a reader picked from a list here.
+        on_found: called with all items that a search found.
         on_clear: called when the choice is to be given up.
         on_user: called with a user whose list is wanted.
         prefix: of element ids.
@@ -114,11 +113,12 @@ class Card:
         catalogue: Catalogue,
         prefix: str,
         on_item: Callable[[int], None],
+        on_found: Callable[[list[int]], None],
         on_clear: Callable[[], None],
         on_user: Callable[[int], None],
     ):
         self.catalogue = catalogue
-        self._on_item, self._on_clear, self._on_user = on_item, on_clear, on_user
+        self._on_item, self._on_found, self._on_clear, self._on_user = on_item, on_found, on_clear, on_user
         self.shown: tuple[str, int] | None = None
         self._find = Part(
             f'<label for="{prefix}-find" class="mmrec-quiet">Find an item</label>'
@@ -203,11 +203,14 @@ class Card:
         do, value = content.get("do"), content.get("value")
         if do == "find":
             found = self.catalogue.find(str(value or ""))
-            self._found.html = (
-                self._thumbs(found) if found else '<p class="mmrec-quiet">no such title or category</p>' if value else ""
-            )
+            text = '<p class="mmrec-quiet">no such title or category</p>' if value else ""
+            if found:
+                more = f"{FOUND} of {len(found)}; Enter shows all in the maps" if len(found) > FOUND else f"{len(found)} found"
+                text = f'{self._thumbs(found[:FOUND])}<p class="mmrec-quiet">{more}</p>'
+            self._found.html = text
             if found and not content.get("typing"):
                 self._on_item(found[0])
+                self._on_found(found)
         elif do == "item":
             self._on_item(int(value))
         elif do == "user":

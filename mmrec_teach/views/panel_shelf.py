@@ -72,6 +72,7 @@ class Shelf:
             catalogue,
             prefix,
             on_item=lambda item: self.look("item", item),
+            on_found=lambda items: self.choose(("item", items)),
             on_clear=lambda: self.choose(None),
             on_user=on_user,
         )
