@@ -215,7 +215,7 @@ def test_step_and_undo(live):
     assert live.studio.join(WAIT)
     assert live.studio.last.epoch == 1
     assert "paused" in live._status.html
-    assert "epoch 1<" in live._status.html  # of no plan
+    assert "epoch 1/2<" in live._status.html
     assert live.controls["undo"].disabled
     live.controls["l2"].value = 0.5
     assert live.studio.join(WAIT)
@@ -223,6 +223,38 @@ def test_step_and_undo(live):
     live.controls["undo"].click()
     assert live.studio.join(WAIT)
     assert live.controls["l2"].value == live.studio.values["l2"] == 0.01
+
+
+def test_what_is_changed_in_a_pause_waits_for_run(panel):
+    made, stepper = panel
+    face = lambda: made._head.values["run"]["label"]  # noqa: E731
+    assert face() == "Run"
+    made.controls["run"].click()
+    stepper.wait_inside(1)
+    made.controls["mode"].value = "restart"
+    assert face() == "Restart"  # a click would give the run up
+    made.controls["stop"].click()
+    stepper.allow(1)
+    assert made.studio.join(WAIT)
+    assert face() == "Run"
+    assert "paused" in made._status.html
+    made.controls["fit-on"].value = False
+    made.controls["fit-on"].value = True
+    made.controls["tilt"].value = 0.25
+    assert made.studio.join(WAIT)
+    assert len(stepper.calls) == 1
+    assert "changed: Run trains with it" in made._status.html
+    made._undo()
+    assert len(stepper.calls) == 1
+    made.controls["tilt"].value = 0.75
+    stepper.allow(2)
+    run(made)
+    assert stepper.calls[1]["model"].options["tilt"] == 0.75
+    assert "changed" not in made._status.html
+    stepper.allow(2)
+    made.controls["tilt"].value = 0.5  # a run that came to its end is not paused
+    assert made.studio.join(WAIT)
+    assert len(stepper.calls) == 3
 
 
 def test_while_it_trains_the_curves_are_drawn_now_and_then_and_at_its_end(panel, monkeypatch):
@@ -357,6 +389,13 @@ def test_pointing_shows_the_product(panel, bazaar):
     assert known.titles[there] in known.photo(there)
     assert known.find(known.titles[there])[0] == there
     assert known.find("  ") == []
+    card = made._shelf.card
+    card._heard({"do": "find", "value": "i", "typing": True})
+    many = card.catalogue.find("i")
+    assert f"6 of {len(many)}" in card._found.html
+    assert made._shelf.chosen is None
+    card._heard({"do": "find", "value": "i"})
+    assert made._shelf.chosen == ("item", sorted(many))
     assert "planted interests" in known.user_facts(0)
 
 

@@ -176,15 +176,21 @@ class WhatIf:
     def _handle(self, name: str, value: Any, act: Callable[[Any], None] | None = None, choices: Sequence[Any] = ()) -> Handle:
         handle = Handle(value, choices=choices)
         if act is not None:
-            handle.observe(lambda change: act(change["new"]), names="value")
+            handle.observe(lambda change: self._act(act, change["new"]), names="value")
         self.controls[name] = handle
         return handle
+
+    def _act(self, act: Callable[[Any], None], value: Any) -> None:
+        act(value)
+        with self._lock:  # in a pause a change waits, and no update says so
+            self._show_status(self.studio.last)
+            self._show_buttons(self.studio.last)
 
     def _make_head(self) -> Form:
         studio = self.studio
         buttons = {
             "run": ("Run", "Train with these settings", "mmrec-main", studio.run),
-            "stop": ("Stop", "Pause after this epoch", "", studio.stop),
+            "stop": ("Pause", "Pause after this epoch", "", studio.stop),
             "step": ("Step", "Train one epoch, then pause", "", studio.step),
             "undo": ("Undo", "Take the last change back", "", self._undo),
             "pin": ("Pin", "Keep this run as it is now, to compare", "", self._pin),
@@ -411,13 +417,17 @@ class WhatIf:
             start = ("cold", "cold: a moved weight restarts", "A moved weight trains a new model")
         share, parts = 0.0, [f"update {update.number if update else 0}"]
         if update is not None:
-            until = max(update.until, update.epoch)
+            stepped = update.kind == "stopped" and update.epoch >= update.until  # the step's end is not the run's
+            until = max(update.until, update.epoch, self.studio.epochs if stepped else 0)
             share = 100 * update.epoch / until if until else 0.0
             if update.value is not None:
                 parts.append(f"{html.escape(self.studio.metric)} {update.value:.3f}")
-            over = update.kind == "stopped" and update.epoch >= update.until  # after a step: nothing more was planned
-            parts.append(f"epoch {update.epoch}" if over else f"epoch {update.epoch}/{until}")
+            parts.append(f"epoch {update.epoch}/{until}")
         words = {"": "not started", "stopped": "paused"}.get(self._state, self._state)
+        if self._state == "training" and update is not None and update.until and update.epoch >= update.until:
+            words = "drawing"  # the last picture is made with care
+        if self.studio.waiting:
+            parts.append("changed: Run trains with it")
         kind, text, tip = start
         said = f'<span>{" · ".join(parts)}</span><span class="mmrec-start {kind}" title="{tip}">{text}</span>'
         self._status.html = (
@@ -427,6 +437,10 @@ class WhatIf:
 
     def _show_buttons(self, update: Update | None) -> None:
         active = self._state == "training"
+        face = ("Run", "Train with these settings", not active)
+        if active and self.studio.mode == "restart":
+            face = ("Restart", "Give this run up and train from the first epoch", False)
+        self.controls["run"].face = face
         for name, off in {
             "stop": not active,
             "step": active,

@@ -21,10 +21,12 @@ class Handle(traitlets.HasTraits):
         value: what it is set to.
         disabled: whether the page shows it greyed out.
         choices: what ``value`` may be, where it is picked from a list.
+        face: of a button whose meaning changes: (its word, what the pointer shows, whether it stands out).
     """
 
     value = traitlets.Any()
     disabled = traitlets.Bool(False)
+    face = traitlets.Any()
 
     def __init__(self, value: Any = None, *, choices: Sequence[Any] = (), click: Callable[[], None] | None = None):
         super().__init__(value=value)
@@ -63,7 +65,9 @@ class Form(Part):
     def refresh(self) -> None:
         """Show the page what the handles say."""
         self.values = {
-            name: {"disabled": h.disabled} | ({} if h.value is None else {"value": h.value})
+            name: {"disabled": h.disabled}
+            | ({} if h.value is None else {"value": h.value})
+            | ({} if h.face is None else dict(zip(("label", "tip", "main"), h.face)))
             for name, h in self._handles.items()
         }
 

@@ -361,11 +361,12 @@ class Studio(Worker):
             if live and self.mode == "continue" and session is not None and not self._stale:
                 self._moved = True
                 self._until = self._epoch() + self.epochs
-                if not self._training:
+                if not self._training and not self._halted:
                     self._ask("continue", 0.0, cancel=False)
                 return
             self._stale = True
-        self._ask("restart", self.debounce)
+            if not self._halted:
+                self._ask("restart", self.debounce)
 
     # -- undo --------------------------------------------------------------------------------------------------------------
     def _board(self) -> Board:
@@ -415,7 +416,7 @@ class Studio(Worker):
                     self._request = None
                     self._turn += 1
                     self._condition.notify_all()
-                    if self._epoch() < change.until:  # a run that was broken off for it goes on
+                    if self._epoch() < change.until and not self._halted:  # a run that was broken off for it goes on
                         self._ask("continue", 0.0)
                 return
         live = self.mode == "continue" and change.session is not None and change.session is self._session
@@ -442,8 +443,9 @@ class Studio(Worker):
         self._ask("step", 0.0)
 
     def stop(self) -> None:
-        """Pause after the epoch in progress."""
+        """Pause after the epoch in progress. What is changed from now on waits for :meth:`run`, :meth:`go_on` or :meth:`step`."""
         with self._condition:
+            self._halted = self._halted or self._training or self._request not in (None, "draw")
             self._turn += 1
             self._request = None
             self._condition.notify_all()
@@ -472,6 +474,12 @@ class Studio(Worker):
                     return False
                 self._condition.wait(left)
         return True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something was changed while the run was paused, and waits to be run."""
+        with self._condition:
+            return self._halted and (self._stale or self._moved)
 
     @property
     def busy(self) -> bool:

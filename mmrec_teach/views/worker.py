@@ -72,6 +72,7 @@ class Worker:
         self._settled = False  # all told but for a last picture that waits for UMAP
         self._stale = False  # the controls ask for another run than the present one
         self._moved = False  # … or for other weights under it
+        self._halted = False  # the reader has paused the run: no change starts one before they say so
         self._hurry: float | None = None  # draw as soon as this time is FIRST_PICTURE ago
         self._turn = 0  # a job works for one turn; whoever wants it to end takes the next
         self._closed = False
@@ -85,6 +86,7 @@ class Worker:
             if self._closed:
                 return
             self._turn += cancel
+            self._halted = self._halted and what == "draw"
             self._request, self._due, self._settled = what, time.monotonic() + delay, False
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name=f"what-if {self.name}", daemon=True)

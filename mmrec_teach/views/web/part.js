@@ -8,14 +8,14 @@ const number = (value) => {
   const size = Math.abs(value);
   return size >= 1e-3 && size < 1e4 ? String(Number(value.toPrecision(3))) : value.toExponential(1).replace("e+", "e").replace(".0e", "e");
 };
-const exact = (value) => Number(value.toPrecision(4));
+const round = (value) => Number(value.toPrecision(2)); // where a slider stands on a scale of powers of ten: what it shows is what holds
 
 function render({ model, el }) {
   const send = (what) => { try { model.send(what); } catch { /* the kernel is gone: what is shown stays */ } };
   const isLog = (input) => input.dataset.scale === "log";
   const read = (input) => {
     if (input.type === "checkbox") return input.checked;
-    if (input.type === "range") return isLog(input) ? exact(10 ** Number(input.value)) : Number(input.value);
+    if (input.type === "range") return isLog(input) ? round(10 ** Number(input.value)) : Number(input.value);
     if (input.type === "number") return input.value === "" ? null : Number(input.value);
     return input.value;
   };
@@ -38,6 +38,11 @@ function render({ model, el }) {
       if (held) { clearTimeout(later); later = setTimeout(fill, REST + 50); }
       for (const element of el.querySelectorAll(`[data-name="${key}"], [data-do="${key}"]`)) {
         if ("disabled" in entry) element.disabled = entry.disabled;
+        if ("label" in entry) {
+          element.querySelector("span").textContent = entry.label;
+          element.title = entry.tip;
+          element.classList.toggle("mmrec-main", entry.main);
+        }
         if ("pressed" in entry) element.setAttribute("aria-pressed", String(entry.pressed));
         if (!("value" in entry) || held || !element.matches("[data-name]")) continue;
         if (element.type === "checkbox") element.checked = entry.value;
