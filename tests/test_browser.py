@@ -148,5 +148,8 @@ def test_lesson_00_in_the_browser(tmp_path):
         row.locator(".noUi-handle").first.focus()
         page.keyboard.press("ArrowRight")
         wait_for_change(page, figure, before)
+        assert page.locator(".modebar-btn").count() > 0
+        assert page.locator('.modebar-btn[data-title^="Share"]').count() == 0  # plotly's upload to its cloud
+        assert page.elsewhere == []
         assert_quiet(page)
         assert page.script_errors == []

@@ -249,6 +249,7 @@ def test_every_figure_has_a_title_labelled_axes_alt_text_and_serialises(name):
     for axis in [*figure.select_xaxes(), *figure.select_yaxes()]:
         assert axis.visible is False or axis.title.text
     assert figure.layout.font.size or figure.layout.template.layout.font.size >= 14
+    assert "sendChartToCloud" in figure.layout.template.layout.modebar.remove
     assert len(figure.to_json()) > 100
 
 

@@ -83,6 +83,7 @@ def template() -> go.layout.Template:
             "legend": {"font": {"size": 12.5}, "itemsizing": "constant", "bgcolor": "rgba(255,255,255,0.85)"},
             "margin": {"l": 64, "r": 24, "t": 64, "b": 56},
             "hoverlabel": {"font": {"size": 13, "family": FONT}, "align": "left"},
+            "modebar": {"remove": ["sendChartToCloud"]},  # plotly's "Share chart…" uploads the figure
             "colorscale": {"sequential": [list(stop) for stop in POPULARITY_SCALE]},
         }
     )
