@@ -122,6 +122,11 @@ def test_lesson_00_in_the_browser(tmp_path):
     with running_lab(mine, ROOT) as lab, browser_page() as page:
         open_notebook(page, lab, "00_bazaar.ipynb")
         assert_quiet(page)
+        (mine / "own.py").write_text("", encoding="utf-8")
+        listed = {entry["name"] for entry in lab.get("api/contents/?content=1")["content"]}
+        assert {"00_bazaar.ipynb", "own.py"} <= listed
+        assert "00_bazaar.py" not in listed  # beside its notebook, but not listed a second time
+        assert (mine / "00_bazaar.py").is_file()
         blank = run_all(page)
         assert [error.split("`")[0] for error in errors_of(blank)] in ([], ["NotImplementedError: Write "])
         assert_quiet(page)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 FIRST_PORT = 8888
 PORTS_TRIED = 50
+HIDDEN = ("__pycache__", "*.pyc", "*.pyo", ".DS_Store", "*~", "[0-9][0-9]_*.py")
+"""What the file list leaves out: Jupyter's own list, and the text twins of the lessons."""
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -71,7 +73,8 @@ def jupyter_options(directory: Path, stem: str, port: int, browser: bool) -> lis
     """The options JupyterLab is started with.
 
     The news pop-up and the check for updates are off through a settings folder of the course's own, so nothing in the learner's
-    home is written and a learner's own setting still wins. The contents manager is jupytext's, which keeps the pairs in step.
+    home is written and a learner's own setting still wins. The contents manager is jupytext's, which keeps the pairs in step; the
+    file list shows a lesson once, as its notebook.
     """
     import mmrec_teach.course
 
@@ -82,6 +85,7 @@ def jupyter_options(directory: Path, stem: str, port: int, browser: bool) -> lis
         "--ServerApp.port_retries=0",
         f"--ServerApp.open_browser={browser}",
         "--ServerApp.contents_manager_class=jupytext.TextFileContentsManager",
+        *(f"--ContentsManager.hide_globs={glob}" for glob in HIDDEN),
         "--ServerApp.log_level=WARN",
         f"--LabApp.default_url=/lab/tree/{stem}.ipynb",
         f"--LabApp.app_settings_dir={settings}",
