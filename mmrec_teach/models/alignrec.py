@@ -331,6 +331,7 @@ class MLP(nn.Module):
         self.gate = gate
 
     def forward(self, h_enc: Tensor) -> Tensor:
+        """Return the gate (n, d) of h_enc (n, D)."""
         x = self.first(h_enc)
         return self.second(x).sigmoid() if self.gate == "sigmoid" else self.second(x.relu())
 
