@@ -68,5 +68,6 @@ def test_the_studies_print_what_their_page_shows():
     assert collapse.table(result("collapse")) in page
     assert judge_features.as_markdown(result("judge_features")) in page
     assert strategies.tables(result("strategies")) in page
+    assert as_markdown(read_comparison(ROOT / "benchmarks" / "results" / "alignrec-tiktok.json")) in page
     for name, study in result("bm3_forms")["studies"].items():
         assert bm3_forms.table(name, study) in page
