@@ -49,6 +49,7 @@ def _():
         "an unknown word drawn first",
         words=np.array([[2, 5, 6, 7, 0, 0]]), draw=np.array([[0.05, 0.9, 0.5, 0.7, 0.1, 0.2]]), share=0.67,
     )  # fmt: skip
+    yield Case("a caption without a known word", words=np.array([[2, 2, 0]]), draw=np.array([[0.5, 0.2, 0.8]]), share=0.5)
 
 
 @mask_words.oracle
@@ -120,6 +121,33 @@ def _(words, draw, share):
 def _(words, draw, share):
     known = words > UNKNOWN
     return _first(words, draw, (share * known.sum(1)).floor(), known)
+
+
+@mask_words.wrong("a caption without any known word loses one all the same")
+def _(words, draw, share):
+    known = words > UNKNOWN
+    count = (share * known.sum(1)).round().clamp(min=1)
+    return draw.masked_fill(~known, 2.0).argsort(dim=1).argsort(dim=1) < count[:, None]
+
+
+@mask_words.wrong("sorted once: which place comes first, second, … is not the rank of a place")
+def _(words, draw, share):
+    known = words > UNKNOWN
+    count = (share * known.sum(1)).round().clamp(min=1)
+    return known & (draw.masked_fill(~known, 2.0).argsort(dim=1) < count[:, None])
+
+
+@mask_words.wrong("padding and unknown words take part in the draw: too few words are hidden")
+def _(words, draw, share):
+    known = words > UNKNOWN
+    count = (share * known.sum(1)).round().clamp(min=1)
+    return known & (draw.argsort(dim=1).argsort(dim=1) < count[:, None])
+
+
+@mask_words.wrong("True where a place is left as it is")
+def _(words, draw, share):
+    known = words > UNKNOWN
+    return ~_first(words, draw, (share * known.sum(1)).round().clamp(min=1), known)
 
 
 # -- hiding patches --------------------------------------------------------------------------------------------------------
@@ -208,6 +236,30 @@ def _(blocks, rows, columns, share):
     return _painted(other, rows, columns, lambda picture, n: picture.sum() >= share * rows * columns).flatten()
 
 
+@mask_patches.wrong("rows and columns exchanged: top and height counted to the right")
+def _(blocks, rows, columns, share):
+    other = blocks[:, [1, 0, 3, 2]]
+    return _painted(other, rows, columns, lambda picture, n: picture.sum() >= share * rows * columns).flatten()
+
+
+@mask_patches.wrong("height and width taken for where the rectangle ends")
+def _(blocks, rows, columns, share):
+    other = torch.cat([blocks[:, :2], (blocks[:, 2:] - blocks[:, :2]).clamp(min=0)], dim=1)
+    return _painted(other, rows, columns, lambda picture, n: picture.sum() >= share * rows * columns).flatten()
+
+
+@mask_patches.wrong("stopped before the rectangle that reaches beyond the share: too little is hidden")
+def _(blocks, rows, columns, share):
+    picture = torch.zeros(rows, columns, dtype=torch.bool)
+    for top, left, height, width in blocks.tolist():
+        more = picture.clone()
+        more[top : top + height, left : left + width] = True
+        if more.sum() > share * rows * columns:
+            break
+        picture = more
+    return picture.flatten()
+
+
 @mask_patches.wrong("patches counted column by column")
 def _(blocks, rows, columns, share):
     return _painted(blocks, rows, columns, lambda picture, n: picture.sum() >= share * rows * columns).T.flatten()
@@ -268,6 +320,10 @@ def _():
     yield Case(
         "equally near: the first", patches=np.array([[[0.5, 0.0]]]), codebook=np.array([[9.0, 9.0], [0.0, 0.0], [1.0, 0.0]])
     )
+    yield Case(
+        "a bright typical patch, and one that fits",
+        patches=np.array([[[1.0, 0.0]]]), codebook=np.array([[0.6, 0.6], [0.9, 0.0], [0.0, 0.2]]),
+    )  # fmt: skip
     yield Case("one picture of one patch", patches=rng.uniform(size=(1, 1, 3)), codebook=rng.uniform(size=(4, 3)))
 
 
@@ -282,6 +338,11 @@ def _(patches, codebook):
 
 def _gap(patches: torch.Tensor, codebook: torch.Tensor) -> torch.Tensor:
     return (patches[:, :, None] - codebook).square().sum(-1)
+
+
+@visual_words.wrong("differences added up without a square: the brightest typical patch wins everywhere")
+def _(patches, codebook):
+    return (patches[:, :, None] - codebook).sum(-1).argmin(-1)
 
 
 @visual_words.wrong("the largest inner product: long typical patches win")
@@ -309,7 +370,7 @@ def _(patches, codebook):
     return _gap(patches, codebook).argmin(1)
 
 
-@visual_words.wrong("differences added up with their signs")
+@visual_words.wrong("differences added up with their signs, and their size taken only then")
 def _(patches, codebook):
     return (patches[:, :, None] - codebook).sum(-1).abs().argmin(-1)
 
@@ -404,6 +465,11 @@ def _(logits, target, hidden):
     return _each(logits, target).mean() if hidden.any() else logits.sum() * 0
 
 
+@guessing_loss.wrong("all tokens, whether anything is hidden or not")
+def _(logits, target, hidden):
+    return _each(logits, target).mean()
+
+
 @guessing_loss.wrong("divided by all tokens and not by the hidden ones")
 def _(logits, target, hidden):
     return (_each(logits, target) * hidden).mean()
@@ -418,6 +484,21 @@ def _(logits, target, hidden):
 def _(logits, target, hidden):
     one = (_each(logits, target) * hidden).sum(1) / hidden.sum(1).clamp(min=1)
     return one[hidden.any(1)].mean() if hidden.any() else logits.sum() * 0
+
+
+@guessing_loss.wrong("the mean of each item first, and an item of which nothing is hidden counts as well")
+def _(logits, target, hidden):
+    return ((_each(logits, target) * hidden).sum(1) / hidden.sum(1).clamp(min=1)).mean()
+
+
+@guessing_loss.wrong("the mean of each item first, and of an item of which nothing is hidden 0/0")
+def _(logits, target, hidden):
+    return ((_each(logits, target) * hidden).sum(1) / hidden.sum(1)).mean()
+
+
+@guessing_loss.wrong("the loss of what was seen")
+def _(logits, target, hidden):
+    return F.cross_entropy(logits[~hidden], target[~hidden])
 
 
 @guessing_loss.wrong("the tokens that were seen in place of the hidden ones")
