@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
 from mmrec_teach.grading.exercise import Case, Exercise, expect
 
@@ -156,6 +156,11 @@ def _(e_id, h_enc, W1, b1, W2, b2, S):
     return (S / S.sum(1, keepdim=True).clamp_min(1e-12)) @ (e_id * _mlp(h_enc, W1, b1, W2, b2))
 
 
+@content_branch.wrong("divided by the sum of the row's weights: S holds them ready, and an empty row gives 0/0")
+def _(e_id, h_enc, W1, b1, W2, b2, S):
+    return S @ (e_id * _mlp(h_enc, W1, b1, W2, b2)) / S.sum(1, keepdim=True)
+
+
 @content_branch.wrong("the offsets forgotten")
 def _(e_id, h_enc, W1, b1, W2, b2, S):
     return S @ (e_id * (torch.relu(h_enc @ W1.T) @ W2.T))
@@ -291,6 +296,30 @@ def _(h_mm, h_id, ids, tau):
     return (rivals.logsumexp(1) - logits.diagonal()).mean()
 
 
+@cca_loss.wrong("the own column masked as well: its logit is minus infinity (leave the diagonal out of the mask)")
+def _(h_mm, h_id, ids, tau):
+    logits = _logits(h_mm, h_id, tau).masked_fill(ids[:, None] == ids, -torch.inf)
+    return (logits.logsumexp(1) - logits.diagonal()).mean()
+
+
+@cca_loss.wrong("the own entry left out of the denominator: only other items are summed")
+def _(h_mm, h_id, ids, tau):
+    logits = _logits(h_mm, h_id, tau)
+    return (logits.masked_fill(ids[:, None] == ids, -torch.inf).logsumexp(1) - logits.diagonal()).mean()
+
+
+@cca_loss.wrong("the own entry left out of the denominator, its copies left in")
+def _(h_mm, h_id, ids, tau):
+    logits = _logits(h_mm, h_id, tau)
+    rivals = logits.masked_fill(torch.eye(len(ids), dtype=torch.bool), -torch.inf)
+    return (rivals.logsumexp(1) - logits.diagonal()).mean()
+
+
+@cca_loss.wrong("cross_entropy with the items' numbers as targets: the own column of entry b is b, not ids[b]")
+def _(h_mm, h_id, ids, tau):
+    return cross_entropy(_logits(h_mm, h_id, tau), ids)
+
+
 @cca_loss.wrong("copies multiplied by 0: they stay in the sum, with exp(0) = 1")
 def _(h_mm, h_id, ids, tau):
     logits = _logits(h_mm, h_id, tau)
@@ -405,6 +434,11 @@ def _(h_mm, h_enc):
 @reg_loss.wrong("the norm divided by the number of pairs, not by its root")
 def _(h_mm, h_enc):
     return _gap(h_mm, h_enc).norm() / len(h_mm) ** 2
+
+
+@reg_loss.wrong("the norm divided by the root of the batch, not by the batch")
+def _(h_mm, h_enc):
+    return _gap(h_mm, h_enc).norm() / len(h_mm) ** 0.5
 
 
 @reg_loss.wrong("the mean of the absolute gaps")
@@ -544,6 +578,11 @@ def _(mm_u, id_u, mm_i, id_i):
 @uia_loss.wrong("content with content, ID with ID, averaged: fused too late")
 def _(mm_u, id_u, mm_i, id_i):
     return (2 - cosine_similarity(mm_u, mm_i) - cosine_similarity(id_u, id_i)).mean() / 2
+
+
+@uia_loss.wrong("two losses added, one of content and one of IDs: fused too late")
+def _(mm_u, id_u, mm_i, id_i):
+    return (1 - cosine_similarity(mm_u, mm_i)).mean() + (1 - cosine_similarity(id_u, id_i)).mean()
 
 
 @uia_loss.wrong("side by side in place of the sum")
