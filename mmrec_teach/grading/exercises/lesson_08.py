@@ -109,7 +109,7 @@ def _(features, rows, items, n_users):
     return out / np.maximum(np.bincount(rows[full], minlength=n_users), 1)[:, None]
 
 
-@taste_vectors.wrong("the last item alone")
+@taste_vectors.wrong("the last item alone: out[rows] += … or out[rows] = … keeps one item a user")
 def _(features, rows, items, n_users):
     out = np.zeros((n_users, features.shape[1]))
     for row, item in zip(rows, items, strict=True):
@@ -214,6 +214,15 @@ def _():
         targets=np.array([0, 3, 1]),
         k=9,
     )
+    yield Case(
+        "more places than items, and a target without content",
+        queries=np.array([[1.0, 0.5], [0.0, 0.0], [1.0, -2.0]]),
+        features=np.array([[2.0, 1.5], [0.0, 0.0], [-1.0, 0.5]]),
+        rows=np.array([0]),
+        items=np.array([2]),
+        targets=np.array([1, 0, 2]),
+        k=9,
+    )
 
 
 @found_at_k.oracle
@@ -276,6 +285,36 @@ def _(queries, features, rows, items, targets, k):
     own = scores[np.arange(len(targets)), targets]
     scores[:, items] = -np.inf
     return queries.any(1) & np.isfinite(own) & ((scores > own[:, None]).sum(1) < k)
+
+
+@found_at_k.wrong("what one user took is struck out for everybody, other users' targets too")
+def _(queries, features, rows, items, targets, k):
+    unit = [t / np.maximum(np.sqrt((t**2).sum(1, keepdims=True)), 1e-12) for t in (queries, features)]
+    scores = unit[0] @ unit[1].T
+    scores[:, ~features.any(1)] = -np.inf
+    scores[:, items] = -np.inf
+    own = scores[np.arange(len(targets)), targets]
+    return queries.any(1) & np.isfinite(own) & ((scores > own[:, None]).sum(1) < k)
+
+
+@found_at_k.wrong("a row of zeros divided by its length: its cosines are not numbers, and nothing is larger than that")
+def _(queries, features, rows, items, targets, k):
+    with np.errstate(all="ignore"):
+        unit = [t / np.sqrt((t**2).sum(1, keepdims=True)) for t in (queries, features)]
+    scores = unit[0] @ unit[1].T
+    scores[rows, items] = -np.inf
+    own = scores[np.arange(len(targets)), targets]
+    return (scores > own[:, None]).sum(1) < k
+
+
+@found_at_k.wrong("with more places than items everything is found, a target without content too")
+def _(queries, features, rows, items, targets, k):
+    unit = [t / np.maximum(np.sqrt((t**2).sum(1, keepdims=True)), 1e-12) for t in (queries, features)]
+    scores = unit[0] @ unit[1].T
+    scores[:, ~features.any(1)] = -np.inf
+    scores[rows, items] = -np.inf
+    own = scores[np.arange(len(targets)), targets]
+    return queries.any(1) & ((scores > own[:, None]).sum(1) < k)
 
 
 @found_at_k.wrong("an item without content has a cosine of 0, and beats all that point away")
@@ -475,12 +514,20 @@ def _():
 def _(rng):
     table = rng.normal(size=(13, 3))
     order = rng.permutation(13)
-    while sorted(order[:4]) == list(order[:4]) or set(order[:4]) & {0, 1, 2, 3}:
+    while (
+        sorted(order[:4]) == list(order[:4])
+        or set(order[:4]) & {0, 1, 2, 3}
+        # read as ranks, the order must hide others than the three that lose it
+        or set([i for i in order.argsort() if i not in order[[0, 2, 9]]][:3]) == set(order[[1, 3, 4]])
+    ):
         order = rng.permutation(13)
     table[order[[1, 6, 7]], 0] = 0.0  # one zero is not a row of zeros
     table[order[[0, 2, 9]]] = 0.0
     yield Case(
-        "thirteen items, three have none, a share at random", table=table, order=order, share=float(rng.choice([0.26, 0.28]))
+        "thirteen items, three have none, a share at random",
+        table=table,
+        order=order,
+        share=float(rng.choice([0.27, 0.28, 0.29])),
     )
 
 
@@ -525,7 +572,32 @@ def _(table, order, share):
 def _(table, order, share):
     there = order[table.any(1)[order]]
     out = table.copy()
-    out[there[: int(share * len(there) - 1e-9)]] = 0
+    out[there[: int(share * len(there))]] = 0
+    return out
+
+
+@hide_share.wrong("a share of all items, not of those that have content")
+def _(table, order, share):
+    there = order[table.any(1)[order]]
+    out = table.copy()
+    out[there[: round(share * len(order))]] = 0
+    return out
+
+
+@hide_share.wrong("the last of the order lose it, not the first")
+def _(table, order, share):
+    there = order[table.any(1)[order]]
+    out = table.copy()
+    out[there[len(there) - round(share * len(there)) :]] = 0
+    return out
+
+
+@hide_share.wrong("the order read as ranks: order[i] taken for the place of item i")
+def _(table, order, share):
+    there = order.argsort()
+    there = there[table.any(1)[there]]
+    out = table.copy()
+    out[there[: round(share * len(there))]] = 0
     return out
 
 
@@ -651,3 +723,21 @@ def _(a, b):
 def _(a, b):
     above = np.triu_indices(len(a), 1)
     return float(np.mean(np.where(((a[:, None] - a) * (b[:, None] - b))[above] > 0, 1, -1)))
+
+
+@kendall_tau.wrong("every pair counted twice, divided by the number of pairs counted once")
+def _(a, b):
+    return float(np.sum(np.sign(a[:, None] - a) * np.sign(b[:, None] - b)) / (len(a) * (len(a) - 1) / 2))
+
+
+@kendall_tau.wrong("an equal pair counted as agreeing")
+def _(a, b):
+    above = np.triu_indices(len(a), 1)
+    return float(np.mean(np.where(((a[:, None] - a) * (b[:, None] - b))[above] >= 0, 1, -1)))
+
+
+@kendall_tau.wrong("tau-b, as scipy has it: equal pairs make the divisor smaller")
+def _(a, b):
+    above = np.triu_indices(len(a), 1)
+    one, other = np.sign(a[:, None] - a)[above], np.sign(b[:, None] - b)[above]
+    return float(np.sum(one * other) / np.sqrt(np.sum(one != 0) * np.sum(other != 0)))
