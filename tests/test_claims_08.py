@@ -92,6 +92,14 @@ def test_pictures_or_words_is_answered_differently():
     zero, cf = before("zero-shot"), before("item-cf")
     assert 0.01 < zero["words"] - zero["pictures"] < 0.06, "slightly ahead"
     assert cf["pictures"] > cf["words"] + 0.08, "far ahead"
+    bounds = {
+        (p, n): judged(p, n).interval(20) for p in protocols.PROTOCOLS for n in ("pictures", "words", "joined, even", "aligned")
+    }
+    assert bounds["zero-shot", "words"][0] < bounds["zero-shot", "pictures"][1], "the intervals overlap"
+    assert bounds["item-cf", "pictures"][0] > bounds["item-cf", "words"][1]
+    assert bounds["zero-shot", "joined, even"][0] > bounds["zero-shot", "aligned"][1], "clearly first"
+    assert bounds["item-cf", "joined, even"][0] < bounds["item-cf", "aligned"][1], "level"
+    assert zero["joined, raw"] == zero["pictures"], "a tie"
 
 
 def test_words_gain_more_from_the_mean():
@@ -125,6 +133,7 @@ def test_a_quiet_modality_is_not_missed_an_aligned_one_is_replaced():
         for modality in data.modalities:
             assert told["joined, even"]["drop"][modality, 0.5, seed] > 0.03
             assert abs(told["aligned"]["drop"][modality, 0.5, seed]) < 0.025
+        assert told["aligned"]["drop"]["image", 1.0, seed] < -0.01, "gains without pictures"
         raw = told["joined, raw"]
         assert raw["drop"]["text", 0.5, seed] < 0.1 * raw["whole"]["text", 0.5, seed], "almost nothing"
         assert raw["hidden"]["image", 0.5, seed] < raw["hidden"]["image", 1.0, seed] - 0.04, "worse than without any"
@@ -135,6 +144,7 @@ def test_the_winner_and_the_controls_are_right_and_the_middle_is_not():
         trained = after(seed)
         assert max(trained, key=trained.get) == "joined, even"
         assert max(trained[name] for name in NOTHING) < min(trained[name] for name in CONTENT) - 0.05
+        assert trained["shuffled"] < trained["noise"]
         assert sorted(CONTENT, key=trained.get).index("aligned") <= 2, "of five, no better than third"
         for protocol in protocols.PROTOCOLS:
             found = before(protocol)
