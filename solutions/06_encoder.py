@@ -25,7 +25,7 @@ from mmrec_teach.data.bazaar import SPIRITS
 from mmrec_teach.data.pictures import HUES
 from mmrec_teach.data.tokens import make_tokenizer
 from mmrec_teach.models.mmenc import EncoderBatch, MMEnc
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.training.pretrain import attributes, pretrain, pretrained, shared_values
 from mmrec_teach.views import palette, warm_up
 from mmrec_teach.views.figures_encoder import guess_words, reconstruction, retrieval
@@ -103,7 +103,7 @@ hint("visual_words")
 encoder = pretrained("bazaar")  # trained before, see below; its tokenizer serves us from now on
 tokenizer, tokens = encoder.tokenizer, encoder.tokens(bazaar)
 batch = EncoderBatch.of(tokens, new[:6])
-yours = visual_words(255 * batch.patches, torch.from_numpy(tokenizer.codebook))
+yours = visual_words(255 * batch.patches, torch.from_numpy(tokenizer.codebook))  # the codebook counts in 0..255, a batch in 0..1
 print(f"{tokenizer.n_patches} patches a picture, {tokenizer.n_codes} visual words, {tokenizer.n_words} words; ",
       f"same numbers as the package: {(yours == batch.codes).float().mean():.1%}")
 rebuilt = tokenizer.picture(tokenizer.codebook[yours.numpy()])
@@ -113,7 +113,8 @@ figures.contact_sheet(
 )
 
 # %% [markdown]
-# *Takeaway: a rough idea of colours, and of where the thing stands, survives; patterns are gone. That is all the network is asked to guess of a picture.*
+# *Takeaway: the colour of the wall survives, and where the thing stands; of the thing's own colour a muted idea, or none; patterns are gone. That is all the network is
+# asked to guess of a picture.*
 #
 # ## What to hide
 # **Words:** a share of each caption's words, at least one. Every word of the caption gets a number drawn at random; those with the smallest are hidden.
@@ -130,7 +131,8 @@ def mask_words(words, draw, share):
     """Which words to hide.
 
     Args:
-        words: (B, W) int64; 0 is padding (no word here), 2 is a word the vocabulary lacks: neither is ever hidden.
+        words: (B, W) int64; 0 is padding (no word here), 2 is a word the vocabulary lacks: neither is ever hidden. 1 is [MASK],
+            which stands for a hidden word, and is never in a caption.
         draw: (B, W) float in 0..1, one number a place, all different within a row.
         share: the share of each caption's known words to hide: rounded, at least one word (if the caption has one).
     Returns:
@@ -151,6 +153,8 @@ hint("mask_words")
 
 # %% [markdown]
 # **Patches:** one hidden square is no riddle, its neighbours tell. So BEiT hides **rectangles**, one after the other, until enough is hidden.
+#
+# **A whole side:** now and then the package treats the picture or the caption of an item as missing, so that the network gets used to it.
 #
 # ## Exercise 3 · hide rectangles
 
@@ -187,7 +191,10 @@ hint("mask_patches")
 
 # %% [markdown]
 # ## The network
-# All tokens pass a few layers. In each, every token looks at every other (**self-attention**): a hidden word can look at patches, a hidden patch
+# A patch becomes one vector by a small net, a word by its row of a table. A vector for its place is added. Of a hidden token the place alone is kept: a learned
+# vector stands there for what it showed, one for all patches and one, [MASK], for all words.
+#
+# All tokens then pass a few layers. In each, every token looks at every other (**self-attention**): a hidden word can look at patches, a hidden patch
 # at words. Then each token passes a small network of its own kind, one for patches and one for words; BEiT-3 calls them **experts**. In the top layer
 # there is one for all. A side that is missing is not looked at.
 
@@ -220,9 +227,10 @@ idea.update_layout(
 # At each hidden token the network gives one number (a *logit*) for each possible answer; $p$ is their softmax. The loss is the mean of $-\log p$ of the right answer,
 # **over the hidden tokens only**:
 #
-# $$L_{mlm} = -\frac{1}{|H_w|}\sum_{w\in H_w}\log p(t_w \mid \mathrm{visible}), \qquad L_{mim} = -\frac{1}{|H_p|}\sum_{p\in H_p}\log p(z_p \mid \mathrm{visible})$$
+# $$L_{mlm} = -\frac{1}{|H_w|}\sum_{w\in H_w}\log p(t_w \mid \mathrm{visible}), \qquad L_{mim} = -\frac{1}{|H_p|}\sum_{j\in H_p}\log p(z_j \mid \mathrm{visible})$$
 #
-# $t_w$ is the hidden word, $z_p$ the hidden patch's visual word: masked language modelling and masked image modelling are one formula.
+# $H_w$ and $H_p$ are the hidden words and the hidden patches of the whole batch, $t_w$ is the word at place $w$, $z_j$ the visual word of patch $j$: masked language
+# modelling and masked image modelling are one formula.
 #
 # ## Exercise 4 · the loss of guessing
 
@@ -231,7 +239,7 @@ idea.update_layout(
 # Write `guessing_loss`: for words and for patches alike.
 # *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
 
-# %% tags=["exercise"] exercise={"id": "guessing_loss", "title": "for words and for patches alike", "points": 3, "minutes": 8, "difficulty": 2, "hints": ["Pick the hidden tokens first: `logits[hidden]` has one row for each, over the whole batch.", "torch.nn.functional.cross_entropy takes (n, V) logits and (n,) right answers, and is safe with large numbers; its mean is over the rows it is given.", "If nothing is hidden, the mean of nothing is no number: give 0 that still has a gradient, such as `logits.sum() * 0`."]}
+# %% tags=["exercise"] exercise={"id": "guessing_loss", "title": "for words and for patches alike", "points": 3, "minutes": 8, "difficulty": 2, "hints": ["Pick the hidden tokens first: `logits[hidden]` has one row for each, over the whole batch.", "torch.nn.functional.cross_entropy takes (n, V) logits and (n,) right answers, and is safe with large numbers; its mean is over the rows it is given.", "If nothing is hidden, the mean of nothing is no number: give a tensor with 0. `logits.sum() * 0` is one that a training step can go back through."]}
 def guessing_loss(logits, target, hidden):
     """Mean over all hidden tokens of the batch of -log p(right answer).
 
@@ -240,7 +248,7 @@ def guessing_loss(logits, target, hidden):
         target: (B, T) int64, the right answers.
         hidden: (B, T) bool; other tokens do not count.
     Returns:
-        a tensor with one number; 0 if nothing is hidden.
+        a tensor with one number, also if nothing is hidden: then 0.
     """
     ### BEGIN SOLUTION
     if not hidden.any():
@@ -275,8 +283,10 @@ for term in ("mim", "mlm"):
           f"{np.log(tokenizer.n_codes if term == 'mim' else tokenizer.n_words):.2f}")
 
 # %% [markdown]
+# *Takeaway: one formula serves both. An untrained network is a little worse than blind guessing: it is surer of random answers than it should be.*
+#
 # ## A short training
-# A fresh network, a dozen epochs on the garden corner of the bazaar, the package's loop.
+# The bazaar has four corners, each a small shop with kinds of things of its own. A fresh network, a dozen epochs on the corner "garden", the package's loop.
 
 # %%
 garden = load("bazaar/garden")
@@ -297,7 +307,8 @@ figures.lines(
 # ## A trained one
 # `pretrained("bazaar")` was trained on all four corners, without the items launched late. It knows two things more than the network above:
 #
-# - **[CLS] must guess, too.** In BEiT-3 no loss looks at [CLS]. Here each hidden token is guessed a second time, from [CLS] alone (as in BEiT v2).
+# - **[CLS] must guess, too.** In BEiT-3 no loss looks at [CLS]. Here each hidden token is guessed a second time, from [CLS] alone (and the place of a
+#   patch): the option `aggregate=True`. The idea is BEiT v2's, which adds the patch vectors of a middle layer.
 # - **A contrast.** A thousand items are few. So [CLS] of each picture alone is to be closer to [CLS] of its own caption than to others' captions (as in CLIP).
 #   BEiT-3 does without, on 21 million pairs.
 
@@ -338,6 +349,7 @@ def found_of(hide, way):
 riddles = pd.DataFrame({
     name: {way: found_of(hide, way) for way in ways} for name, hide in (("colour words", HUES), ("spirit words", spirits))
 }).T
+print(f"{len(HUES)} colours; {len(spirits)} spirit words, for {len(SPIRITS)} spirits; three of its spirit's words in each caption")
 riddles.round(2)
 
 # %% jupyter={"source_hidden": true}
@@ -350,8 +362,8 @@ reveal(
 )
 
 # %% [markdown]
-# *Takeaway: colours are read off the picture. Another's picture misleads, as it should. The spirit words owe nothing to the picture: no picture shows them. They are
-# guessed from the other spirit words of the caption.*
+# *Takeaway: colours are read off the picture. Another's picture misleads, as it should. The spirit words owe nothing to the picture: no picture shows them. Blind, 1 in 30
+# would be right. The caption's other two tell the spirit, which leaves three of its five words: at best 1 in 3.*
 #
 # Now the other way: patches hidden, with and without the caption.
 
@@ -362,17 +374,18 @@ sight = pd.DataFrame({
     "half of the picture hidden": [quality["mim_blocks"], quality["mim_blocks_alone"], np.nan],
     "the whole picture hidden": [quality[f"mim_{x}"] for x in ("accuracy", "alone", "other")],
 }, index=["with the other side", "without it", "with that of another item"]).T
-sight.round(3).astype(object).where(sight.notna(), "")
+sight.round(3).astype(object).where(sight.notna(), "not measured")
 
 # %%
 reconstruction(encoder, bazaar, new[:4], share=0.6, seed=1)
 
 # %% [markdown]
-# *Takeaway: the caption helps to guess patches, but little. A caption knows neither pose, wall, tone nor pattern, and what is left of a picture tells most of
+# *Takeaway: the caption helps to guess patches, but little. A caption knows neither pose, wall, tone (pastel, neon, faded, …) nor pattern, and what is left of a picture tells most of
 # what can be told. With the whole picture hidden next to nothing is found; another's caption still does harm.*
 #
 # ## Who are the neighbours?
-# Each item's ten nearest by the angle between their vectors. How many share its category, colour, tone, … ? Beside it, what chance would give, and the two
+# Each item's ten nearest by the angle between their vectors. How many share its **category** (the kind of thing), its **hue** (the colour), its **tone** (pastel, neon,
+# faded …: how strong and how light the colours are), its pattern, its spirit, its **making** (handmade, recycled, …)? Beside it, what chance would give, and the two
 # tables of lesson 02, each of length 1, side by side ("concat").
 
 # %%
@@ -399,8 +412,8 @@ figures.contact_sheet(
 )
 
 # %% [markdown]
-# *Takeaway: the neighbours make sense, by what picture **and** caption tell: kind and colour. What only one side tells (tone and pattern; spirit and making) the
-# one vector keeps less of than the two tables do: to say what both agree on is what it was trained for.*
+# *Takeaway: beside the two tables the one vector gains colour and loses half of the kind. Pattern and making are at chance, spirit and tone not far above: to say what
+# picture **and** caption tell is what it was trained for, and what only one side tells it lets go. So the boots have boots beside them, and a pink rug and a guitar.*
 #
 # ## Find the picture
 # A caption, and the pictures of all late items. Which goes with it? The network sees each alone, and compares the two [CLS].
@@ -417,7 +430,14 @@ print(f"own picture among the first ten of {len(new)}: {quality['text_to_image@1
 # without it hardly more than chance (tests/test_claims_06.py). Guessing needs the other side only where its own does not suffice.*
 #
 # ## Does one vector recommend better?
-# VBPR as in lesson 02, vectors of 32 numbers, 30 epochs, three seeds. It gets the two tables, or the one, or all three.
+# VBPR as in lesson 02, vectors of 32 numbers, 30 epochs, three seeds. It gets the two tables, or the one, or all three, or no content at all (`content_weight=0`).
+# Predict first what that does to the cold items.
+
+# %%
+predict(
+    "without-content", "`content_weight` is 0: what happens to the recall of cold items?",
+    options=["it stays: the content map E is learned all the same", "it falls to nothing", "it rises"],
+)
 
 # %%
 fused = bazaar.with_features(mmenc=vectors)
@@ -434,7 +454,7 @@ def vbpr(modalities, seed, weight=1.0):
 
 
 results = {(name, seed): vbpr(chosen, seed) for name, chosen in wanted.items() for seed in (0, 1, 2)}
-results |= {("no content", 0): vbpr(("mmenc",), 0, weight=0.0)}
+results |= {("no content", seed): vbpr(("mmenc",), seed, weight=0.0) for seed in (0, 1, 2)}
 table = pd.DataFrame(results).T.rename_axis(["features", "seed"])
 table.groupby("features", sort=False).agg(["mean", "min", "max"]).round(3)
 
@@ -444,24 +464,19 @@ answer = "it rises: pictures and words have met" if one.min() > two.max() else "
 reveal(
     "fused", "it falls" if one.max() < two.min() else answer,
     f"Two tables {two.mean():.3f}, one vector {one.mean():.3f}, all three {table.loc['all three']['recall@20'].mean():.3f}, no content "
-    f"{results['no content', 0]['recall@20']:.3f}; cold items "
+    f"{table.loc['no content']['recall@20'].mean():.3f}; cold items "
     f"{table.loc['two tables']['cold items'].mean():.2f} against {table.loc['one vector']['cold items'].mean():.2f}. Taste in the bazaar goes by tone, pattern, "
     "spirit and making, which only one side tells.",
 )
 
 # %% [markdown]
-# *Takeaway: no. The one vector sinks VBPR below no content at all; beside the two tables it still costs a little. What a network was trained for is what its vector
-# is good for. Ours, of a thousand items, knows kind and colour, and users take kinds they know anyway. AlignRec takes an encoder that has
+# *Takeaway: no. The one vector sinks VBPR below no content at all; beside the two tables it still costs a little. Even the two tables cost a little overall: what
+# they buy is the cold items. What a network was trained for is what its vector
+# is good for. Ours, of a thousand items, knows colour and some of the kind, and users take kinds they know anyway. AlignRec takes an encoder that has
 # seen millions of pairs. Lesson 07 aligns vectors like these with purchases; lesson 08 judges features before anything is trained on them.*
 #
 # ## What if …
-# The map below is VBPR's content map with the one vector alone. Predict first.
-
-# %%
-predict(
-    "without-content", "Set `content_weight` to 0 and train on: what happens to the recall of cold items?",
-    options=["it stays: E has learned its map", "it falls to nothing", "it rises"],
-)
+# The map below is VBPR's content map with the one vector alone. Set `content_weight` to 0 and train on: do the cold items fare as you predicted above?
 
 # %%
 whatif(
@@ -470,9 +485,9 @@ whatif(
 )
 
 # %% jupyter={"source_hidden": true}
-cold = results["no content", 0]["cold items"]
+cold = table.loc["no content"]["cold items"].mean()
 reveal(
-    "without-content", "it falls to nothing" if cold < 0.02 else "it stays: E has learned its map",
+    "without-content", "it falls to nothing" if cold < 0.02 else "it stays: the content map E is learned all the same",
     f"Recall of cold items {cold:.3f}: without content VBPR is BPR, and BPR knows nothing of a thing nobody has bought.",
 )
 
@@ -480,10 +495,10 @@ reveal(
 # ## Paper and code
 # | the papers write | public code does | what we do |
 # |---|---|---|
-# | BEiT-3: attention is shared, experts in the feed-forward networks only | TorchScale gives each modality its own attention maps, too | as the paper |
+# | BEiT-3: attention is shared, experts in the feed-forward networks only | TorchScale gives each modality its own query, key and value projections, too | as the paper |
 # | BEiT-3: 15 % of a text's words hidden, 50 % beside a picture; 40 % of the patches | its pre-training code is not public | shares drawn for each item, rare words sooner |
 # | visual words from a network trained on 250 million pictures (BEiT) | the same | *k*-means on the patches of the shop |
-# | no loss looks at [CLS] (BEiT-3); a second guess from it, by two layers of attention (BEiT v2) | as written | a second guess by one dense layer; `aggregate=False` leaves it out |
+# | no loss looks at [CLS] (BEiT-3); a second guess from it and the patch vectors of a middle layer, by two layers of attention (BEiT v2) | as written | a second guess by one dense layer; `aggregate=False` leaves it out |
 # | AlignRec: the item encoder is BEiT-3, trained by $L_{mim}+L_{mlm}$ | its pre-training code is not public | from scratch, and a contrast for want of data |
 #
 # ## Recap

@@ -114,6 +114,7 @@ def test_one_vector_does_not_replace_the_two_tables():
         two, one, three = (vbpr(chosen, seed) for chosen in (("image", "text"), ("mmenc",), ("image", "text", "mmenc")))
         nothing = vbpr(("mmenc",), seed, 0.0)
         assert one[0] < three[0] < two[0]
+        assert two[0] < nothing[0]
         assert one[0] < nothing[0] - 0.05
         assert two[1] > 2 * one[1] > 0.08
         assert nothing[1] < 0.02
