@@ -98,6 +98,7 @@ def test_id_and_content_move_together_with_cca_and_it_is_the_id_that_comes():
         assert none["near id"] + 0.05 < some["near id"] < much["near id"] - 0.05
         assert some["id near encoder"] > none["id near encoder"] + 0.05, "the ID comes"
         assert abs(some["near encoder"] - none["near encoder"]) < 0.06, "content keeps its neighbours"
+        assert some["cka encoder"] < none["cka encoder"] - 0.02, "and by overall shape it gives way"
         assert much["cka encoder"] < none["cka encoder"] - 0.15, "but a large weight bends its shape"
 
 
@@ -106,7 +107,8 @@ def test_a_little_cca_finds_more_of_the_cold_and_much_of_it_costs_recall():
         none, some, much, full = (fitted(seed, weights={"cca": a}) for a in (0.0, 0.01, 0.1, 1.0))
         assert cold(some) > 1.6 * cold(none)
         assert spaces(some)["ratio"] > spaces(none)["ratio"] + 0.5, "content is louder against the ID"
-        assert abs(recall(some) - recall(none)) < 0.04
+        assert -0.035 < recall(some) - recall(none) < (0.02 if seed == 0 else -0.015)
+        assert recall(some) > recall(none) or seed, "a little up at the lesson's seed"
         assert recall(much) < recall(some) - 0.1
         assert recall(full) < popularity()
         assert spaces(full)["distance"] < 0.05
@@ -142,7 +144,48 @@ def test_what_each_alignment_is_worth():
         assert drop["uia"] > 0.03
         assert abs(drop["reg"]) < 0.03
         assert recall(full) < recall(fitted(seed, "lightgcn", {"l2": 1e-3})), "LightGCN is ahead over all items"
+        bare, cca = alone(seed), alone(seed, "cca")
+        assert max(recall(without["uia"]), recall(cca)) < recall(bare) - 0.03, "CCA by itself costs recall"
+        assert recall(full) > recall(bare) - 0.02, "UIA makes up for it"
         assert cold(fitted(seed, "lightgcn", {"l2": 1e-3})) < 0.01 < 0.2 < cold(full)
+
+
+def alone(seed: int, *terms: str) -> Recommender:
+    """BPR and these alignments, the others left out."""
+    return fitted(seed, weights={term: 0.0 for term in ("cca", "uia", "reg") if term not in terms})
+
+
+def test_bpr_alone_finds_the_cold_reg_and_uia_lose_some_and_cca_brings_it_back():
+    for seed in SEEDS:
+        bare, full, without_cca = alone(seed), fitted(seed), fitted(seed, weights={"cca": 0.0})
+        assert abs(cold(bare) - cold(full)) < 0.04
+        assert cold(alone(seed, "reg")) < cold(alone(seed, "uia")) < cold(bare) - 0.02
+        assert cold(without_cca) < 0.6 * min(cold(bare), cold(full))
+        assert cold(alone(seed, "cca")) > cold(bare) - 0.03
+        assert spaces(without_cca)["ratio"] < spaces(bare)["ratio"] - 0.5
+        with full.evaluating():
+            length = full.views()["item/id"].detach().norm(dim=1)
+        unsold = torch.from_numpy(load("bazaar").cold_items)
+        assert 0.4 < length[unsold].mean() / length[~unsold].mean() < 0.6, "a cold item's ID is about half as long"
+
+
+def test_bpr_brings_content_and_id_part_of_the_way():
+    for seed in SEEDS:
+        start = create("alignrec", load("bazaar"), dim=32, seed=seed)
+        assert spaces(fitted(seed))["distance"] + 0.08 < spaces(alone(seed))["distance"] < 0.4 < 1.5 < spaces(start)["distance"]
+
+
+def test_a_larger_uia_brings_users_to_what_they_took_and_recall_does_not_rise():
+    taken = load("bazaar").train
+    for seed in SEEDS:
+        far, model = [], None
+        for weight in (0.1, 1.0):
+            model = fitted(seed, weights={} if weight == 0.1 else {"uia": weight})
+            with model.evaluating():
+                views = model.views()
+            far.append(alignment(views["user/final"].detach()[taken.users], views["item/final"].detach()[taken.items]))
+        assert far[1] < far[0] / 2
+        assert recall(model) < recall(fitted(seed))
 
 
 def test_an_encoder_table_that_learns_forgets_its_neighbours():
@@ -151,6 +194,7 @@ def test_an_encoder_table_that_learns_forgets_its_neighbours():
         free = fitted(seed, trainable_features=True)
         assert knn_overlap(free.encoded.detach()[warm], encoder) < 0.35
         assert spaces(free)["cka encoder"] < spaces(fitted(seed))["cka encoder"]
+        assert cold(free) > cold(fitted(seed)) - 0.02
     assert mean(recall(fitted(s, trainable_features=True)) for s in SEEDS) < mean(recall(fitted(s)) for s in SEEDS)
 
 
