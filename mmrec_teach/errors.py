@@ -7,7 +7,8 @@ The command line prints that sentence alone; a notebook shows it as the last lin
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class MMRecTeachError(Exception):
@@ -53,3 +54,14 @@ class DataError(InputError):
 
 class OptionError(InputError):
     """An option, name or setting outside what is allowed."""
+
+
+def check_choice(name: str, value: str, choices: Mapping[str, Any] | tuple[str, ...]) -> Any:
+    """Return ``choices[value]``, of a plain list of names ``value`` itself.
+
+    Raises:
+        OptionError: ``value`` is none of the choices.
+    """
+    if value not in choices:
+        raise OptionError("unknown choice", where=name, found=repr(value), expected=" or ".join(choices))
+    return choices[value] if isinstance(choices, Mapping) else value

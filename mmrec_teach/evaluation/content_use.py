@@ -10,10 +10,10 @@ import torch
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.switches import Switches
-from mmrec_teach.errors import DataError
+from mmrec_teach.errors import DataError, check_choice
 from mmrec_teach.evaluation.ranking import Evaluation, evaluate
 from mmrec_teach.evaluation.statistics import paired_comparison
-from mmrec_teach.models.base import Recommender, check_choice
+from mmrec_teach.models.base import Recommender
 
 CHANGES = ("shuffled", "zero", "random")
 

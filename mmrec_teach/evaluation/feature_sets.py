@@ -67,8 +67,7 @@ def table_of(features: FeatureSet, n_items: int, hide: Hide | None = None) -> np
 
 def with_table(data: Dataset, table: np.ndarray, name: str = "content") -> Dataset:
     """Return ``data`` with this one feature table; rows of zeros are marked as missing."""
-    table = np.asarray(table, dtype=np.float32)
-    return data.with_features({name: table}, {name: ~table.any(1)})
+    return data.with_features({}, **{name: np.asarray(table, dtype=np.float32)})
 
 
 def unit_rows(table: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ import pandas as pd
 import scipy.sparse as sp
 
 from mmrec_teach.data import Dataset, Interactions
-from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.errors import DataError, OptionError, check_choice
 from mmrec_teach.evaluation.feature_sets import FeatureSet, table_of, unit_rows
 from mmrec_teach.evaluation.statistics import bootstrap_interval
 from mmrec_teach.ops.topk import TIES
@@ -106,7 +106,7 @@ def target_ranks(
     Returns:
         (n,) int64 from 1; 0 where the query or the target has no content.
     """
-    _known("ties", ties, TIES)
+    check_choice("ties=", ties, TIES)
     # equal rows are scored once: the same vector has the same score to the last bit, wherever it stands
     distinct, place = np.unique(np.asarray(table), axis=0, return_inverse=True)
     place = place.reshape(-1)
@@ -200,7 +200,7 @@ def zero_shot(
     Raises:
         OptionError, DataError: a setting outside what is allowed, or a table that is none of these items.
     """
-    _known("length", length, LENGTHS)
+    check_choice("length=", length, LENGTHS)
     table = table_of(features, data.n_items)
     users, targets, history = last_events(data, splits, seed)
     means = history @ (unit_rows(table) if length == "unit" else table.astype(np.float64))  # a sum: its cosine is the mean's
@@ -434,10 +434,5 @@ def rank_agreement(
 def _judge(judge: str | Callable[[np.ndarray], np.ndarray], data: Dataset, k: int) -> Callable[[np.ndarray], np.ndarray]:
     if callable(judge):
         return judge
-    _known("judge", judge, tuple(PROTOCOLS))
+    check_choice("judge=", judge, tuple(PROTOCOLS))
     return lambda table: PROTOCOLS[judge](table, data).found(k)
-
-
-def _known(name: str, value: str, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise OptionError("unknown choice", where=f"{name}=", found=repr(value), expected=" or ".join(allowed))

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError
-from mmrec_teach.models.base import Batch, Recommender, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import linear, modality_features
 from mmrec_teach.models.encoding import LiveEncoder
 from mmrec_teach.models.layers import whole

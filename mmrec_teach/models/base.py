@@ -266,14 +266,3 @@ def embedding(n: int, dim: int, generator: torch.Generator) -> nn.Embedding:
 def rows(table: Tensor, ids: Tensor) -> Tensor:
     """Return ``table[ids]``. The gradient of ``index_select`` adds rows up without sorting them first, as indexing does."""
     return table.index_select(0, ids)
-
-
-def check_choice(name: str, value: str, choices: Mapping[str, Any]) -> Any:
-    """Return ``choices[value]``.
-
-    Raises:
-        OptionError: ``value`` is none of the choices.
-    """
-    if value not in choices:
-        raise OptionError("unknown choice", where=name, found=repr(value), expected=" or ".join(choices))
-    return choices[value]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import DataError, OptionError
-from mmrec_teach.models.base import check_choice, rows
+from mmrec_teach.errors import DataError, OptionError, check_choice
+from mmrec_teach.models.base import rows
 
 
 def modality_features(

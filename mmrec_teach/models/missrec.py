@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
-from mmrec_teach.errors import DataError, OptionError
-from mmrec_teach.models.base import SequenceBatch, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.errors import DataError, OptionError, check_choice
+from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import Projections
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.sequential import SequenceRecommender, inside, last

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data.tokens import MASK, PAD, UNKNOWN, TokenTables
-from mmrec_teach.errors import OptionError
-from mmrec_teach.models.base import check_choice
+from mmrec_teach.errors import OptionError, check_choice
 from mmrec_teach.models.layers import whole
 
 TERMS = ("mim", "mlm", "itc")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.models.base import Batch, Recommender, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.errors import check_choice
+from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import modality_features, modality_presence
 from mmrec_teach.models.layers import linear, modalities_met, view_name, whole
 from mmrec_teach.ops import graph, losses

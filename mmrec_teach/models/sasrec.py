@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
-from mmrec_teach.errors import OptionError
-from mmrec_teach.models.base import SequenceBatch, check_choice, embedding, rows
+from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.models.base import SequenceBatch, embedding, rows
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.sequential import SequenceRecommender, inside, last
 from mmrec_teach.models.transformer import Attention, FeedForward, causal

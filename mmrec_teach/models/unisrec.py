@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
-from mmrec_teach.errors import OptionError
-from mmrec_teach.models.base import SequenceBatch, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import linear, modality_features, modality_presence
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.sequential import SequenceRecommender, last

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.models.base import Batch, Recommender, check_choice, embedding, once_per_evaluation, rows
+from mmrec_teach.errors import check_choice
+from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import modality_features
 from mmrec_teach.ops import losses
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmrec_teach.errors import InputError, OptionError
+from mmrec_teach.errors import InputError, OptionError, check_choice
 
 CELLS = 2**25
 """Distances held at once (128 MB in float32) unless ``block`` says otherwise."""
@@ -92,8 +92,8 @@ def density_peaks(
     """
     x = _points(x, "density_peaks")
     n = len(x)
-    _choice("ties", ties, ("index", "strict"))
-    _choice("top", top, ("own", "all"))
+    check_choice("ties", ties, ("index", "strict"))
+    check_choice("top", top, ("own", "all"))
     most = n if include_self else n - 1
     if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k <= most:
         raise OptionError(
@@ -187,8 +187,8 @@ def dpc_knn(
         OptionError, InputError: as in :func:`density_peaks`; or K out of range.
     """
     points = _points(x, "dpc_knn")
-    _choice("assign", assign, ("nearest", "parent"))
-    _choice("vector", vector, ("mean", "peak"))
+    check_choice("assign", assign, ("nearest", "parent"))
+    check_choice("vector", vector, ("mean", "peak"))
     n = len(points)
     _check_k(n_clusters, n, "dpc_knn(n_clusters=)")
     if peaks is None:
@@ -250,11 +250,6 @@ def _points(x: Tensor, where: str) -> Tensor:
         raise InputError("a point is not finite", where=where, found=f"row {row}", fix="leave missing items out first")
     x = x.detach()
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-
-
-def _choice(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise OptionError("unknown choice", where=name, found=repr(value), expected=" or ".join(known))
 
 
 def _check_k(value: int, n: int, where: str) -> None:
