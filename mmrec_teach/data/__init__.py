@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from mmrec_teach.data.dataset import Dataset, Interactions, Truth
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import DataError, OptionError
 
 __all__ = ["Dataset", "Interactions", "Truth", "load"]
 
@@ -17,7 +18,9 @@ def load(source: str | os.PathLike, *, split: str | None = None, seed: int | Non
 
     Args:
         source: "bazaar" (the main domain), "bazaar/garden", "bazaar/kitchen", "bazaar/attic", or the path of a folder or file
-            (see :func:`mmrec_teach.data.readers.open_path`). A folder that happens to be called bazaar is "./bazaar".
+            (see :func:`mmrec_teach.data.readers.open_path`). A folder that happens to be called bazaar is "./bazaar". Several with
+            a ``+`` between, such as "bazaar/garden+bazaar/attic", are put side by side, see :func:`mmrec_teach.data.union.union`;
+            split, seed and options go to each. A path that exists is opened as it stands.
         split: "random", "leave-one-out", "user-time" or "global-time". None: the split that the data came with; for the
             bazaar that is "random", with cold items only in valid and test.
         seed: of a random split. None: the stored one (bazaar), or the reader's default.
@@ -30,6 +33,15 @@ def load(source: str | os.PathLike, *, split: str | None = None, seed: int | Non
         DataError: the source is not there, damaged, or not what it should be.
         OptionError: an unknown domain, split or option.
     """
+    if isinstance(source, str) and "+" in source and not Path(source).expanduser().exists():
+        from mmrec_teach.data.union import union
+
+        parts = source.split("+")
+        if not all(parts):
+            raise DataError(
+                "a name is missing beside a +", where="load", found=repr(source), expected="such as bazaar/garden+bazaar/attic"
+            )
+        return union([load(part, split=split, seed=seed, **options) for part in parts])
     if isinstance(source, str) and (source == "bazaar" or source.startswith("bazaar/")):
         if options:
             raise OptionError(

@@ -8,7 +8,8 @@ pre-training over several domains is not here.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +90,7 @@ class MISSRec(SequenceRecommender):
     default_weights = {"ce": 1.0, "diversity": 1e-4}
     needs_negatives = False
     batches = "prefixes"
+    items_own = ("item_id",)
     choices = {
         "interests": ("dpc", "kmeans", "none"),
         "fusion": ("adaptive", "mean", "max"),
@@ -184,6 +186,16 @@ class MISSRec(SequenceRecommender):
             vectors, assignment = found.vectors, found.assignment
         self.interest.copy_(vectors)
         self.interest_of[self.has] = assignment
+
+    def common_name(self, name: str) -> str:
+        for m, modality in enumerate(self.modality.names):
+            name = name.replace(f"modality.layers.{m}.", f"modality.{modality}.")
+        return name
+
+    def adopt(self, other: SequenceRecommender | Mapping[str, Tensor]) -> Self:
+        super().adopt(other)
+        self.find_interests()  # of these items, as the adapters see them now
+        return self
 
     def interests_in(self, items: Tensor, lengths: Tensor, kept: Tensor | None = None) -> Tensor:
         """Return the interests (B, N) that occur in histories ``items`` (B, L), ascending, then K for none.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH, Histories, histories
+from mmrec_teach.errors import OptionError
 from mmrec_teach.models.base import Recommender
 from mmrec_teach.models.layers import whole
 
@@ -30,11 +32,18 @@ class SequenceRecommender(Recommender):
         length: items of a history that are read, the latest ones.
         seed: as for every model.
 
+    Class attributes:
+        items_own: names of the parts whose parameters belong to single items; the others can move to other data. None: all of
+            them, nothing can move.
+        must_agree: options that decide what a parameter means; two models that differ in one cannot share parameters.
+
     Raises:
         DataError: the interactions have no order.
     """
 
     batches = "users"
+    items_own: ClassVar[tuple[str, ...] | None] = None
+    must_agree: ClassVar[tuple[str, ...]] = ("dim", "n_layers", "heads", "inner", "length", "scaling")
 
     def __init__(self, data: Dataset, *, length: int = LENGTH, seed: int = 0):
         super().__init__(data, seed=seed)
@@ -51,6 +60,86 @@ class SequenceRecommender(Recommender):
     def match(self, h: Tensor) -> Tensor:
         """Return the scores (B, I) of all items for user vectors ``h`` (B, d)."""
         raise NotImplementedError
+
+    # -- moving to other data -----------------------------------------------------------------------------------------------
+    def transferable(self) -> dict[str, Tensor]:
+        """Return the parameters that belong to no single item, by name, without gradient; they share the model's memory.
+
+        Raises:
+            OptionError: the model reads item numbers, so there is nothing that could move to other items.
+        """
+        if self.items_own is None:
+            raise OptionError(
+                f"the parameters of {type(self).__name__} are its items' own and cannot move to other items",
+                where="transfer",
+                fix="Take a model that reads content: unisrec, or missrec with ids=False",
+            )
+        named = ((name, p) for name, p in self.named_parameters() if name.partition(".")[0] not in self.items_own)
+        return {self.common_name(name): parameter.detach() for name, parameter in named}
+
+    def common_name(self, name: str) -> str:
+        """Return what parameter ``name`` is called in every model of this class: a feature table by its name, not its number."""
+        return name
+
+    def adopt(self, other: SequenceRecommender | Mapping[str, Tensor]) -> Self:
+        """Copy every parameter that belongs to no single item from ``other``, a model of this class on whatever data.
+
+        The model's own items keep their own parameters, if it has any. Nothing is copied unless all fits.
+
+        Args:
+            other: the model, or what its :meth:`transferable` returned.
+
+        Returns:
+            This model.
+
+        Raises:
+            OptionError: another class, an option of ``must_agree`` that differs, or parameters of other names or sizes.
+        """
+        mine, where = self.transferable(), f"{type(self).__name__}.adopt"
+        if isinstance(other, SequenceRecommender):
+            if type(other) is not type(self):
+                raise OptionError(
+                    "a model of another class", where=where, found=type(other).__name__, expected=type(self).__name__
+                )
+            self.check_agrees(other.options, where)
+            other = other.transferable()
+        for these, those, expected in ((mine, other, True), (other, mine, False)):
+            if absent := [name for name in these if name not in those]:
+                some = absent[0] + (f" and {len(absent) - 1} more" if len(absent) > 1 else "")
+                raise OptionError(
+                    "a parameter is not there" if expected else "a parameter too many",
+                    where=where,
+                    found=f"no {some}" if expected else some,
+                    expected="a model of the same modalities and parts",
+                )
+        for name, parameter in mine.items():
+            if other[name].shape != parameter.shape:
+                raise OptionError(
+                    "a parameter of another size",
+                    where=f"{where}, {name}",
+                    found=_times(other[name].shape),
+                    expected=_times(parameter.shape),
+                    fix="Features of the same encoders and equal options are needed",
+                )
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(other[name])
+        return self
+
+    def check_agrees(self, options: Mapping[str, Any], where: str) -> None:
+        """Check that ``options`` of another model leave its parameters their meaning here.
+
+        Raises:
+            OptionError: one of ``must_agree`` differs.
+        """
+        for name in self.must_agree:
+            if name in self.options and options.get(name, self.options[name]) != self.options[name]:
+                raise OptionError(
+                    "the two models differ in an option",
+                    where=f"{where}, {name}",
+                    found=f"{options[name]!r} there",
+                    expected=f"{self.options[name]!r} as here",
+                )
 
     # -- histories --------------------------------------------------------------------------------------------------------
     @contextmanager
@@ -94,3 +183,7 @@ def inside(items: Tensor, lengths: Tensor) -> Tensor:
 def last(x: Tensor, lengths: Tensor) -> Tensor:
     """Return the rows (B, d) of ``x`` (B, L, d) at each history's last item; of an empty history the first row."""
     return x[torch.arange(len(x), device=x.device), (lengths - 1).clamp_min(0)]
+
+
+def _times(shape: torch.Size) -> str:
+    return " x ".join(map(str, shape)) or "a single number"

@@ -1,7 +1,7 @@
 """A sequence model that reads content only: an item is what its text says, so a new item or another shop needs no new table.
 
 Hou et al., "Towards Universal Sequence Representation Learning for Recommender Systems" (UniSRec), KDD 2022, arXiv:2206.05941. Its
-item and sequence encoder, trained on one data set; the symbols are the paper's. Its pre-training over many shops is not here.
+item and sequence encoder; the symbols are the paper's.
 """
 
 from __future__ import annotations
@@ -75,6 +75,8 @@ class UniSRec(SequenceRecommender):
 
     default_weights = {"ce": 1.0}
     needs_negatives = False
+    items_own = ()
+    must_agree = (*SequenceRecommender.must_agree, "experts")
     choices = {"rows": ("users", "prefixes"), "scaling": ("raw", "unit")}
 
     def __init__(
@@ -108,6 +110,7 @@ class UniSRec(SequenceRecommender):
             modalities = "text"
         tables = modality_features(data, modalities, model="UniSRec", scaling=scaling)
         present = modality_presence(data, tuple(tables))
+        self.names = tuple(tables)
         self.batches, self.p, self.temperature, self.experts = rows, dropout, temperature, experts
         self.register_buffer("x", torch.cat(list(tables.values()), 1), persistent=False)  # (I, D)
         self.register_buffer("has", torch.stack(list(present.values())).any(0), persistent=False)  # (I,)
@@ -117,6 +120,10 @@ class UniSRec(SequenceRecommender):
         self.layers = nn.ModuleList(EncoderLayer(dim, heads, inner, self.generator) for _ in range(n_layers))
         start_small(self, self.generator)
         nn.init.zeros_(self.adaptor.noise.weight)
+
+    def common_name(self, name: str) -> str:
+        part, _, rest = name.partition(".")
+        return f"{part}({'+'.join(self.names)}).{rest}" if part == "adaptor" else name
 
     @once_per_evaluation
     def items(self) -> Tensor:
