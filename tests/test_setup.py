@@ -73,7 +73,14 @@ def test_the_lock_is_plain():
 
 def project_requirements() -> list[Requirement]:
     extras = PROJECT["optional-dependencies"]
-    lines = [*PROJECT["dependencies"], *extras["lab"], *extras["app"], *extras["cluster"], *extras["test"]]
+    lines = [
+        *PROJECT["dependencies"],
+        *extras["lab"],
+        *extras["app"],
+        *extras["cluster"],
+        *extras["retrieval"],
+        *extras["test"],
+    ]
     return [
         Requirement(line) for line in lines if canonicalize_name(Requirement(line).name) != canonicalize_name(PROJECT["name"])
     ]
