@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from conftest import in_order, make_tiny
 from model_contract import checkerboard
@@ -235,6 +236,25 @@ def test_the_command_line_writes_what_it_prints(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == printed
     assert main(["train", "--model", "bpr", "--epochs", "1", "--quiet", "--out", str(tmp_path / "runs")]) == 0
     assert [r["model"] for r in read_comparison(tmp_path / "runs" / "checkerboard" / "train.json")["rows"]] == ["bpr"]
+
+
+def test_a_table_from_a_file_stands_beside_the_features(tmp_path, capsys, monkeypatch):
+    data = checkerboard()
+    monkeypatch.setattr("mmrec_teach.data.load", lambda *args, **kwargs: data)
+    table = np.ones((data.n_items, 3))
+    table[0] = 0  # an item without
+    np.save(tmp_path / "mine.npy", table)
+    np.save(tmp_path / "small.npy", table[1:])
+    words = ["train", "--model", "vbpr", "--options", "modalities=mmenc,dim=4,content_dim=2", "--epochs", "1", "--quiet"]
+    words += ["--out", str(tmp_path / "runs"), "--features"]
+    assert main([*words, f"mmenc={tmp_path / 'mine.npy'}"]) == 0
+    row, *_ = read_comparison(tmp_path / "runs" / data.name / "train.json")["rows"]
+    assert row["options"]["modalities"] == "mmenc"
+    assert main([*words, f"{data.modalities[0]}={tmp_path / 'mine.npy'}"]) == 2
+    assert main([*words, f"mmenc={tmp_path / 'small.npy'}"]) == 2
+    errors = capsys.readouterr().err
+    assert "the name is taken" in errors
+    assert f"{data.n_items - 1} rows" in errors
 
 
 def test_all_models_in_one_command(tmp_path, capsys, monkeypatch):

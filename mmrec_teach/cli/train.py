@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmrec_teach.cli.data import add_reader_arguments
 from mmrec_teach.errors import OptionError
+
+if TYPE_CHECKING:
+    from mmrec_teach.data import Dataset
 
 STANDARD = {"epochs": 1000, "patience": 20, "batch_size": 2048, "lr": 1e-3}
 """What the published tables were made with."""
@@ -77,6 +80,13 @@ def _default(name: str, what: str) -> str:
 
 def _common(parser: argparse.ArgumentParser) -> None:
     add_training_arguments(parser)
+    parser.add_argument(
+        "--features",
+        action="append",
+        default=[],
+        metavar="NAME=FILE.npy",
+        help="a table of one row an item beside the data set's own, such as mmenc=… of `pretrain`; may be given several times",
+    )
     parser.add_argument(
         "--grid",
         action="append",
@@ -173,6 +183,7 @@ def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
     """Train ``models`` (None: all that the data allow), write the table and print it; 1 if a model named had to be left out."""
     from rich.console import Console
 
+    from mmrec_teach.cli.judge import read_table
     from mmrec_teach.data import load
     from mmrec_teach.data.describe import options_from
     from mmrec_teach.files import write_json
@@ -183,7 +194,8 @@ def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
         model_class(model)  # a wrong name should not wait for the data
     given = {**parse_pairs(args.options, "--options"), **parse_pairs(args.weights, "--weights")}
     grid, seeds = parse_grid(args.grid), parse_seeds(args.seeds)
-    data = load(args.data, **options_from(args))
+    extra = dict(map(read_table, args.features))
+    data = _with_tables(load(args.data, **options_from(args)), extra)
     console = Console(stderr=True, highlight=False)
     console.print(str(data), markup=False)
     settings = settings_from(args)
@@ -224,6 +236,18 @@ def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
     console.print(f"Written to {file}", markup=False)
     show(table)
     return 1 if models is not None and table["left_out"] else 0
+
+
+def _with_tables(data: Dataset, tables: dict[str, Any]) -> Dataset:
+    """Return ``data`` with ``tables`` of `--features` beside its own; a row of zeros is an item without."""
+    if taken := tables.keys() & data.features.keys():
+        own = ", ".join(data.modalities)
+        raise OptionError("the name is taken", where="--features", found=min(taken), expected=f"none of: {own}")
+    if not tables:
+        return data
+    data = data.with_features({**data.features, **tables}, data.missing)  # checks the tables
+    empty = {name: ~data.features[name].any(axis=1) for name in tables}
+    return data.with_features(data.features, {**data.missing, **empty})
 
 
 def _words(settings: dict[str, Any]) -> str:
