@@ -28,7 +28,7 @@ import pandas as pd
 import torch
 
 from mmrec_teach.data import Interactions, splits
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, whatif_protocol
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, whatif_protocol
 
 bazaar = load("bazaar")
 print(bazaar)

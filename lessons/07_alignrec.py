@@ -28,7 +28,7 @@ from torch.nn.functional import normalize
 from mmrec_teach.evaluation.diagnostics import alignment, knn_overlap, linear_cka, modality_gap
 from mmrec_teach.models import Batch
 from mmrec_teach.models.alignrec import item_vectors
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.training.pretrain import pretrained
 from mmrec_teach.views import Projector, palette, warm_up
 

@@ -27,7 +27,7 @@ from mmrec_teach.evaluation import protocols
 from mmrec_teach.evaluation.content_use import with_features
 from mmrec_teach.evaluation.feature_sets import aligned, joined, noise, shuffled, unit_rows, with_table
 from mmrec_teach.evaluation.long_tail import long_tail
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.views import palette, warm_up
 
 warm_up()  # UMAP gets ready in the background while you read

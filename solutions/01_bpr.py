@@ -25,7 +25,7 @@ import torch
 
 from mmrec_teach.evaluation import compare
 from mmrec_teach.models import BPR, Batch
-from mmrec_teach.notebook import check, create, evaluate, figures, fit, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, fit, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.ops import losses
 from mmrec_teach.training.sampling import NegativeSampler
 from mmrec_teach.views import Projector, Setting, replay

@@ -21,7 +21,7 @@ import torch
 
 from mmrec_teach.evaluation.diagnostics import effective_rank, knn_overlap
 from mmrec_teach.evaluation.statistics import paired_comparison
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.views import Projector, warm_up
 
 warm_up()  # UMAP gets ready in the background while you read

@@ -26,7 +26,7 @@ from plotly.subplots import make_subplots
 from mmrec_teach.evaluation.diagnostics import effective_rank, mean_cosine
 from mmrec_teach.evaluation.statistics import paired_comparison
 from mmrec_teach.models import LightGCN
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.ops import graph
 from mmrec_teach.views import Projector, Setting, palette, replay, warm_up
 

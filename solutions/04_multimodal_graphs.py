@@ -26,7 +26,7 @@ import torch
 from mmrec_teach.data.switches import Switches
 from mmrec_teach.evaluation.diagnostics import effective_rank
 from mmrec_teach.evaluation.statistics import paired_comparison
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.ops import graph
 from mmrec_teach.views import Projector, warm_up
 from mmrec_teach.views.studio import Control

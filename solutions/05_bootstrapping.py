@@ -23,7 +23,7 @@ from plotly.subplots import make_subplots
 
 from mmrec_teach.evaluation.diagnostics import effective_rank, mean_cosine
 from mmrec_teach.models import Batch
-from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, train, whatif
+from mmrec_teach.notebook import check, create, evaluate, figures, hint, load, predict, quiz, reveal, solution, train, whatif
 from mmrec_teach.views import Projector, palette, warm_up
 
 warm_up()  # UMAP gets ready in the background while you read
