@@ -88,6 +88,8 @@ class TestMISSRecReleased(ModelContract):
         "interests": "kmeans",
         "missing": "bias",
         "regularizer": "released",
+        "augment": "released",
+        "false_negatives": "keep",
     }
     training = QUICK
 
@@ -304,6 +306,8 @@ def test_unisrec_refuses_what_makes_no_sense(told):
         {"rows": "pairs"},
         {"modalities": "sound"},
         {"heads": 3},
+        {"tune": "frozen"},
+        {"drop": 1.0},
     ):
         with pytest.raises(OptionError):
             create("unisrec", told, **wrong)
@@ -537,7 +541,14 @@ def test_diversity_falls_as_interests_part():
 
 def test_missrec_refuses_what_makes_no_sense(told):
     wrong = [{name: "other"} for name in MISSRec.choices]
-    wrong += [{"interest_ratio": 0.0}, {"temperature": 0.0}, {"modality_dropout": 1.0}, {"heads": 7}, {"neighbours": 0}]
+    wrong += [
+        {"interest_ratio": 0.0},
+        {"temperature": 0.0},
+        {"modality_dropout": 1.0},
+        {"heads": 7},
+        {"neighbours": 0},
+        {"drop": 1.0},
+    ]
     for options in wrong:
         with pytest.raises(OptionError):
             create("missrec", told, **options)

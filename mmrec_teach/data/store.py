@@ -26,7 +26,13 @@ CHECKSUMS = "checksums.json"
 CONTACT_SHEET = "contact_sheet.png"
 ENCODER = "bazaar-encoder.npz"
 """The masked encoder, pre-trained on the bazaar. Training is not the same to the last bit on two machines, so it is stored."""
-FIX_ENCODER = "Run: mmrec-teach pretrain --stored"
+SEQUENCES = "bazaar-sequences.npz"
+"""MISSRec, pre-trained on the three small corners of the bazaar."""
+MODELS = {
+    "encoder": (ENCODER, "Run: mmrec-teach pretrain --stored"),
+    "sequences": (SEQUENCES, "Run: mmrec-teach pretrain-sequences --stored"),
+}
+"""What is trained and stored: its entry in the checksums -> its file, and how to make it anew."""
 FIX = "Run: mmrec-teach data regenerate"
 FEATURE_TOLERANCE = 1e-3
 """How far a regenerated feature may be from the stored one: linear algebra libraries differ in their last digits. Everything
@@ -80,8 +86,9 @@ def regenerate(folder: Path | None = None, seed: int = bazaar.SEED) -> Path:
             "sha256": hashlib.sha256(content).hexdigest(),
             "arrays": {name: digest(array) for name, array in arrays.items()},
         }
-    encoder = _encoder_entry(folder) if seed == bazaar.SEED else None  # the same bazaar: its encoder still fits
-    write_json(folder / CHECKSUMS, {"seed": seed, "files": sums, **({"encoder": encoder} if encoder else {})})
+    same = MODELS if seed == bazaar.SEED else ()  # the same bazaar: what was trained on it still fits
+    trained = {kind: entry for kind in same if (entry := _model_entry(kind, folder)) is not None}
+    write_json(folder / CHECKSUMS, {"seed": seed, "files": sums, **trained})
     write_bytes(folder / CONTACT_SHEET, _contact_sheet(made))
     return folder
 
@@ -165,54 +172,63 @@ def read(domain: str, folder: Path | None = None) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _encoder_entry(folder: Path) -> dict | None:
+def _model_entry(kind: str, folder: Path) -> dict | None:
     try:
-        entry = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")).get("encoder")
+        entry = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8")).get(kind)
     except (OSError, ValueError, AttributeError):
         return None
     return entry if isinstance(entry, dict) else None
 
 
-def write_encoder(content: bytes, folder: Path | None = None) -> None:
-    """Write the pre-trained encoder's file, then its checksum beside those of the data."""
+def write_model(kind: str, content: bytes, folder: Path | None = None) -> None:
+    """Write the file of a pre-trained model, one of :data:`MODELS`, then its checksum beside those of the data."""
     folder = folder if folder is not None else data_dir()
-    write_bytes(folder / ENCODER, content)
+    write_bytes(folder / MODELS[kind][0], content)
     sums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
-    sums["encoder"] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    sums[kind] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     write_json(folder / CHECKSUMS, sums)
 
 
-def read_encoder(folder: Path | None = None) -> bytes:
-    """Return the content of the pre-trained encoder's file, verified.
+def read_model(kind: str, folder: Path | None = None) -> bytes:
+    """Return the content of a pre-trained model's file, one of :data:`MODELS`, verified.
 
     Raises:
         DataError: the file is missing, has no checksum, or differs from it.
     """
     folder = folder if folder is not None else ensure()
-    path, entry = folder / ENCODER, _encoder_entry(folder)
+    name, fix = MODELS[kind]
+    path, entry = folder / name, _model_entry(kind, folder)
     if entry is None or "sha256" not in entry:
-        raise DataError(
-            "no checksum for this file", where=str(folder / CHECKSUMS), found=f"nothing on {ENCODER}", fix=FIX_ENCODER
-        )
+        raise DataError("no checksum for this file", where=str(folder / CHECKSUMS), found=f"nothing on {name}", fix=fix)
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError("cannot read the encoder", where=str(path), found=error.strerror, fix=FIX_ENCODER) from None
+        raise DataError("cannot read the pre-trained model", where=str(path), found=error.strerror, fix=fix) from None
     if hashlib.sha256(content).hexdigest() != entry["sha256"]:
         raise DataError(
             "the file differs from its checksum",
             where=str(path),
             found=f"{len(content):,} bytes",
             expected=f"the {entry.get('bytes', 0):,} bytes that were written",
-            fix=FIX_ENCODER,
+            fix=fix,
         )
     return content
+
+
+def write_encoder(content: bytes, folder: Path | None = None) -> None:
+    """Write the pre-trained encoder's file, then its checksum."""
+    write_model("encoder", content, folder)
+
+
+def read_encoder(folder: Path | None = None) -> bytes:
+    """Return the content of the pre-trained encoder's file, verified; raises as :func:`read_model`."""
+    return read_model("encoder", folder)
 
 
 def verify(folder: Path | None = None) -> list[str]:
     """Check every file of the folder, down to each array. Returns one line a file.
 
-    The pre-trained encoder is checked where there is one: a freshly generated folder has none yet.
+    Pre-trained models are checked where there are some: a freshly generated folder has none yet.
 
     Raises:
         DataError: at the first file that is missing or damaged.
@@ -230,8 +246,9 @@ def verify(folder: Path | None = None) -> list[str]:
             if name not in arrays or digest(arrays[name]) != expected:
                 raise DataError("an array differs from its checksum", where=f"{folder / file_name(domain)}, {name}", fix=FIX)
         report.append(f"OK  {file_name(domain)}  {entry['bytes'] / 1e6:.2f} MB  {len(arrays)} arrays")
-    if (folder / ENCODER).exists() or _encoder_entry(folder) is not None:
-        report.append(f"OK  {ENCODER}  {len(read_encoder(folder)) / 1e6:.2f} MB")
+    for kind, (name, _) in MODELS.items():
+        if (folder / name).exists() or _model_entry(kind, folder) is not None:
+            report.append(f"OK  {name}  {len(read_model(kind, folder)) / 1e6:.2f} MB")
     return report
 
 

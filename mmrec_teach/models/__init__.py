@@ -144,6 +144,8 @@ def load_model(path: str | Path, data: Dataset) -> Recommender:
             found=f"{shape[0]} users and {shape[1]} items",
             expected=f"{data.n_users} and {data.n_items} as in {data.name!r}",
         )
-    model = classes[name](data, **options)
+    given = {**options, "pretrained": None} if "pretrained" in options else options  # the state has what it began with
+    model = classes[name](data, **given)
+    object.__setattr__(model, "options", options)
     model.load_state_dict(state)
     return model

@@ -158,6 +158,11 @@ class Recommender(nn.Module):
         """Return the optimiser's groups of parameters; one that is to have another step size than ``lr`` says so."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
+    def trained_share(self) -> tuple[int, int]:
+        """Return how many numbers train, and how many the parameters hold in all."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(n for n, trains in sizes if trains), sum(n for n, _ in sizes)
+
     # -- shared machinery -------------------------------------------------------------------------------------------
     @property
     def device(self) -> torch.device:

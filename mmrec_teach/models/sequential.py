@@ -14,9 +14,12 @@ from mmrec_teach.data.sequences import LENGTH, Histories, histories
 from mmrec_teach.errors import OptionError
 from mmrec_teach.models.base import Recommender
 from mmrec_teach.models.layers import whole
+from mmrec_teach.ops.gather import cross_entropy_of_all, rows_of_all, span
 
 BLOCK = 512
 """Users encoded at a time where a table of all users is wanted."""
+ITEM_DROPS = 0.9
+"""How many batches lose items in ``seq_seq``'s second reading; the others lose feature entries."""
 
 
 class SequenceRecommender(Recommender):
@@ -36,6 +39,8 @@ class SequenceRecommender(Recommender):
         items_own: names of the parts whose parameters belong to single items; the others can move to other data. None: all of
             them, nothing can move.
         must_agree: options that decide what a parameter means; two models that differ in one cannot share parameters.
+        tuned: ways to train only some parts, by name -> the names of these parts.
+        pretraining: loss weights for training over several shops at once; empty for a model that is not made for it.
 
     Raises:
         DataError: the interactions have no order.
@@ -44,6 +49,8 @@ class SequenceRecommender(Recommender):
     batches = "users"
     items_own: ClassVar[tuple[str, ...] | None] = None
     must_agree: ClassVar[tuple[str, ...]] = ("dim", "n_layers", "heads", "inner", "length", "scaling")
+    tuned: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    pretraining: ClassVar[Mapping[str, float]] = {}
 
     def __init__(self, data: Dataset, *, length: int = LENGTH, seed: int = 0):
         super().__init__(data, seed=seed)
@@ -141,6 +148,16 @@ class SequenceRecommender(Recommender):
                     expected=f"{self.options[name]!r} as here",
                 )
 
+    # -- reading a history twice -----------------------------------------------------------------------------------------
+    def without_some(self, items: Tensor, lengths: Tensor, p: float) -> tuple[Tensor, Tensor]:
+        """Return histories of which each item was dropped with probability ``p``, but for the latest where nothing would be left.
+
+        The draws are those of the whole batch, so that several ranks drop what one would.
+        """
+        begin, n = span(len(items), items.device)
+        keep = torch.rand(n, items.shape[1], generator=self.generator)[begin : begin + len(items)] >= p
+        return thinned(items, lengths, keep.to(items.device))
+
     # -- histories --------------------------------------------------------------------------------------------------------
     @contextmanager
     def knowing(self, *splits: str) -> Iterator[None]:
@@ -183,6 +200,45 @@ def inside(items: Tensor, lengths: Tensor) -> Tensor:
 def last(x: Tensor, lengths: Tensor) -> Tensor:
     """Return the rows (B, d) of ``x`` (B, L, d) at each history's last item; of an empty history the first row."""
     return x[torch.arange(len(x), device=x.device), (lengths - 1).clamp_min(0)]
+
+
+def thinned(items: Tensor, lengths: Tensor, keep: Tensor) -> tuple[Tensor, Tensor]:
+    """Return histories without some of their items: (B, L') padded behind, and lengths (B,). Their order stays.
+
+    Args:
+        items, lengths: as in a SequenceBatch.
+        keep: (B, L) bool; a history that would lose everything keeps its latest item.
+    """
+    there = inside(items, lengths)
+    keep = keep & there
+    latest = torch.arange(items.shape[1], device=items.device) == lengths[:, None] - 1
+    keep = torch.where(keep.any(1, keepdim=True), keep, latest)
+    order = (~keep).int().argsort(dim=1, stable=True)  # kept ones to the front
+    lengths = keep.sum(1)
+    longest = int(lengths.amax()) if len(lengths) else 1
+    items = items.gather(1, order)[:, : max(1, longest)]
+    return items * inside(items, lengths), lengths
+
+
+def pulled_together(h: Tensor, other: Tensor, asked: Tensor, temperature: float, mask_duplicates: bool) -> Tensor:
+    r"""InfoNCE of every history's vector against another reading of the same: a rank's share of the mean, see ``ops.gather``.
+
+    .. math:: -\ln\frac{\exp(h_b\cdot h'_b/\tau)}{\sum_{b'} \exp(h_b\cdot h'_{b'}/\tau)}
+
+    Args:
+        h, other: (B, d) at length 1.
+        asked: (B,) int64, what each history is asked for.
+        temperature: τ.
+        mask_duplicates: histories asked for the same item are no negatives of each other.
+    """
+    begin, _ = span(len(h), h.device)
+    own = begin + torch.arange(len(h), device=h.device)
+    logits = h @ rows_of_all(other).T / temperature  # (B, N)
+    if mask_duplicates:
+        same = asked[:, None] == rows_of_all(asked)
+        same.scatter_(1, own[:, None], False)
+        logits = logits.masked_fill(same, -torch.inf)
+    return cross_entropy_of_all(logits, own)
 
 
 def _times(shape: torch.Size) -> str:

@@ -18,8 +18,11 @@ from mmrec_teach.errors import OptionError, check_choice
 from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import linear, modality_features, modality_presence
 from mmrec_teach.models.layers import whole
-from mmrec_teach.models.sequential import SequenceRecommender, last
+from mmrec_teach.models.pretrained import start
+from mmrec_teach.models.sequential import ITEM_DROPS, SequenceRecommender, last, pulled_together
 from mmrec_teach.models.transformer import EncoderLayer, causal, start_small
+from mmrec_teach.ops.gather import cross_entropy_of_all, mean_of_all, rows_of_all, span
+from mmrec_teach.ops.losses import softmax_in_batch
 
 
 class Adaptor(nn.Module):
@@ -52,7 +55,10 @@ class UniSRec(SequenceRecommender):
         f_t^0 = v_{i_t} + p_t, \quad s = f_n^L, \quad
         L_{ce} = -\ln\frac{\exp(C(s, v_{i_{n+1}})/\tau)}{\sum_i \exp(C(s, v_i)/\tau)}
 
-    with C the cosine; a mean over the batch's targets. No item has a parameter of its own: a cold item is ranked as well as its text
+    with C the cosine; a mean over the batch's targets. For pre-training over several shops, and off otherwise: ``seq_item`` is the same
+    with the batch's targets in place of all items, ``seq_seq`` pulls s after a whole history towards s after the same history with
+    some items, or some feature entries, dropped, and away from the batch's others. Rows that ask for the same
+    item are no negatives of each other. No item has a parameter of its own: a cold item is ranked as well as its text
     allows. An item without text has a zero vector, and the score 0.
 
     Args:
@@ -67,17 +73,22 @@ class UniSRec(SequenceRecommender):
         length: items of a history that are read.
         rows: ``"users"`` a user's whole history is one row with a target at every place; ``"prefixes"`` (released) every prefix is a
             row with one target. Dropout aside the same sum, for much more work.
+        drop: share of the items, or of the feature entries, that the second reading in ``seq_seq`` does without.
+        pretrained: begin with the parameters in this file, written by `mmrec-teach pretrain-sequences`.
+        tune: which parameters train: ``"full"`` all, ``"adapters"`` (the paper's parameter-efficient form) the adaptor.
         scaling: ``"raw"`` features as they are; ``"unit"`` rows scaled to length 1.
         seed: of the initial values, dropout and the gate's noise.
 
     Views: ``item/content`` is v, ``item/final`` v at length 1, ``user/final`` s at length 1 after each training history.
     """
 
-    default_weights = {"ce": 1.0}
+    default_weights = {"ce": 1.0, "seq_item": 0.0, "seq_seq": 0.0}
+    pretraining = {"ce": 0.0, "seq_item": 1.0, "seq_seq": 1e-3}
     needs_negatives = False
     items_own = ()
     must_agree = (*SequenceRecommender.must_agree, "experts")
-    choices = {"rows": ("users", "prefixes"), "scaling": ("raw", "unit")}
+    tuned = {"adapters": ("adaptor",)}
+    choices = {"rows": ("users", "prefixes"), "tune": ("full", "adapters"), "scaling": ("raw", "unit")}
 
     def __init__(
         self,
@@ -93,14 +104,18 @@ class UniSRec(SequenceRecommender):
         temperature: float = 0.07,
         length: int = LENGTH,
         rows: str = "users",
+        drop: float = 0.2,
+        pretrained: str | None = None,
+        tune: str = "full",
         scaling: str = "raw",
         seed: int = 0,
     ):
         super().__init__(data, length=length, seed=seed)
         for name, value, least in (("experts", experts, 1), ("n_layers", n_layers, 0), ("inner", inner, 1)):
             whole(f"UniSRec({name}=)", value, least)
-        if not 0 <= dropout < 1:
-            raise OptionError("dropout out of range", where="UniSRec(dropout=)", found=dropout, expected="from 0 to below 1")
+        for name, share in (("dropout", dropout), ("drop", drop)):
+            if not 0 <= share < 1:
+                raise OptionError("dropout out of range", where=f"UniSRec({name}=)", found=share, expected="from 0 to below 1")
         if not temperature > 0:
             raise OptionError(
                 "temperature out of range", where="UniSRec(temperature=)", found=temperature, expected="a number above 0"
@@ -111,7 +126,7 @@ class UniSRec(SequenceRecommender):
         tables = modality_features(data, modalities, model="UniSRec", scaling=scaling)
         present = modality_presence(data, tuple(tables))
         self.names = tuple(tables)
-        self.batches, self.p, self.temperature, self.experts = rows, dropout, temperature, experts
+        self.batches, self.p, self.drop_p, self.temperature, self.experts = rows, dropout, drop, temperature, experts
         self.register_buffer("x", torch.cat(list(tables.values()), 1), persistent=False)  # (I, D)
         self.register_buffer("has", torch.stack(list(present.values())).any(0), persistent=False)  # (I,)
         self.adaptor = Adaptor(self.x.shape[1], dim, experts, self.generator)
@@ -120,18 +135,23 @@ class UniSRec(SequenceRecommender):
         self.layers = nn.ModuleList(EncoderLayer(dim, heads, inner, self.generator) for _ in range(n_layers))
         start_small(self, self.generator)
         nn.init.zeros_(self.adaptor.noise.weight)
+        start(self, pretrained, tune)
 
     def common_name(self, name: str) -> str:
         part, _, rest = name.partition(".")
         return f"{part}({'+'.join(self.names)}).{rest}" if part == "adaptor" else name
 
-    @once_per_evaluation
-    def items(self) -> Tensor:
-        """Return v of all items, (I, d); zero where the item has no content."""
+    def adapted(self, drop: float = 0.0) -> Tensor:
+        """Return v of all items, (I, d), a share ``drop`` of the feature entries dropped beside the model's dropout."""
         epsilon = None
         if self.training:
             epsilon = torch.randn(len(self.x), self.experts, generator=self.generator).to(self.x)
-        return self.adaptor(self.drop(self.x), epsilon) * self.has[:, None]
+        return self.adaptor(self.dropout(self.drop(self.x), drop), epsilon) * self.has[:, None]
+
+    @once_per_evaluation
+    def items(self) -> Tensor:
+        """Return v of all items, (I, d); zero where the item has no content."""
+        return self.adapted()
 
     def drop(self, x: Tensor) -> Tensor:
         """Return ``x`` with the model's dropout."""
@@ -147,11 +167,35 @@ class UniSRec(SequenceRecommender):
         return x
 
     def losses(self, batch: SequenceBatch, active: Collection[str] | None = None) -> dict[str, Tensor]:
-        if active is not None and "ce" not in active:
-            return {}
+        active = self.default_weights if active is None else active
+        terms: dict[str, Tensor] = {}
+        if not set(self.default_weights) & set(active):
+            return terms
         v, asked = self.items(), batch.targets >= 0
-        s = self(v, batch.items)[asked]  # (T, d)
-        return {"ce": F.cross_entropy(self.cosines(s, v) / self.temperature, batch.targets[asked])}
+        f, target = self(v, batch.items), batch.targets[asked]
+        s = f[asked]  # (T, d)
+        if "ce" in active:
+            terms["ce"] = cross_entropy_of_all(self.cosines(s, v) / self.temperature, target)
+        if "seq_item" in active:
+            items, own, count = rows_of_all(target).unique(return_inverse=True, return_counts=True)
+            begin, _ = span(len(target), target.device)
+            logits = self.cosines(s, rows(v, items)) / self.temperature
+            terms["seq_item"] = mean_of_all(softmax_in_batch(logits, own[begin : begin + len(target)], count))
+        if "seq_seq" in active:
+            h, again = (F.normalize(x, dim=1) for x in (last(f, batch.lengths), self.read_again(v, batch)))
+            latest = last(batch.targets[..., None], batch.lengths)[:, 0]
+            terms["seq_seq"] = pulled_together(h, again, latest, self.temperature, True)
+        return terms
+
+    def read_again(self, v: Tensor, batch: SequenceBatch) -> Tensor:
+        """Return s (B, d) of the same histories less some of their items, or of feature entries; in eval mode of the whole."""
+        items, lengths = batch.items, batch.lengths
+        if self.training and self.drop_p > 0:
+            if torch.rand((), generator=self.generator) < ITEM_DROPS:
+                items, lengths = self.without_some(items, lengths, self.drop_p)
+            else:
+                v = self.adapted(self.drop_p)
+        return last(self(v, items), lengths)
 
     @staticmethod
     def cosines(s: Tensor, v: Tensor) -> Tensor:

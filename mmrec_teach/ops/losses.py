@@ -112,6 +112,25 @@ class _InfoNCE(torch.autograd.Function):
         return g * to_q, g * to_k, None, None, None
 
 
+def softmax_in_batch(logits: Tensor, own: Tensor, count: Tensor, *, mask_duplicates: bool = True) -> Tensor:
+    r"""InfoNCE from scores, a row at a time: :math:`-\ln\frac{\exp l_{b,o_b}}{\sum_{b'} \exp l_{b,o_{b'}}}`, (B,).
+
+    The batch's targets are given as its *distinct* items and how often each is there, which is exact and cheaper.
+
+    Args:
+        logits: (B, n) of every row and every distinct target.
+        own: (B,) int64 the column o_b of each row's own target.
+        count: (n,) how often a target stands in the (whole) batch.
+        mask_duplicates: rows that ask for the same item are no negatives of each other: b' runs over b and the rows with another
+            target. Off (released code), every copy of the positive stands in the denominator and is pushed away too.
+    """
+    positive = logits.gather(1, own[:, None])  # (B, 1)
+    weighted = logits + count.to(logits).log()
+    if mask_duplicates:
+        weighted = weighted.scatter(1, own[:, None], positive)
+    return weighted.logsumexp(1) - positive[:, 0]
+
+
 def similarity_gap(x: Tensor, y: Tensor, count: Tensor | None = None) -> Tensor:
     r"""Root mean square difference of the rows' inner products in two spaces, :math:`\frac1B\lVert XX^T - YY^T\rVert_F`.
 

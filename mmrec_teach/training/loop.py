@@ -223,6 +223,9 @@ class Trainer:
         if norms is not None:
             parameters = [p for p in self.model.parameters() if p.requires_grad]
             for name, term in terms.items():
+                if not term.requires_grad:  # such as a term of parts that are held fixed
+                    norms[name] = 0.0
+                    continue
                 gradients = torch.autograd.grad(weights[name] * term, parameters, retain_graph=True, allow_unused=True)
                 norms[name] = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
         if total.requires_grad and active:
