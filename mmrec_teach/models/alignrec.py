@@ -105,6 +105,7 @@ class AlignRec(Recommender):
         "reg_form": ("published", "released"),
         "regularizer": ("squared", "propagated"),
     }
+    parts_note, new_note = "", "its content speaks through the graph of all items, which is built with the model"
 
     def __init__(
         self,
@@ -254,8 +255,12 @@ class AlignRec(Recommender):
             return mm + own
         if self.fusion == "concat":
             return torch.cat([mm, own], dim=1)
-        both = torch.stack([mm, own], dim=1)  # (n, 2, d)
-        return (self.attention(both).softmax(1) * both).sum(1)
+        return self.attended(mm, own).sum(1)
+
+    def attended(self, mm: Tensor, own: Tensor) -> Tensor:
+        """Return a_mm h_mm and a_id h_id, (n, 2, d)."""
+        both = torch.stack([mm, own], dim=1)
+        return self.attention(both).softmax(1) * both
 
     @once_per_evaluation
     def final(self) -> tuple[Tensor, Tensor]:
@@ -316,6 +321,16 @@ class AlignRec(Recommender):
             "user/final": h_u,
             "item/final": h_i,
         }
+
+    @torch.no_grad()
+    def parts(self, users: Tensor) -> dict[str, Tensor]:
+        _, own, _, mm = self.aggregated()
+        h_u, h_i = self.final()
+        if self.fusion == "concat":
+            mm = F.pad(mm, (0, own.shape[1]))
+        elif self.fusion == "attention":
+            mm = self.attended(mm, own)[:, 0]
+        return {"id": h_u[users] @ (h_i - mm).T, "content": h_u[users] @ mm.T}
 
     def score(self, users: Tensor) -> Tensor:
         h_u, h_i = self.final()

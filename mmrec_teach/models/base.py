@@ -95,6 +95,8 @@ class Recommender(nn.Module):
         trainable: False for baselines that are fitted in ``__init__`` and have no loss terms.
         choices: option -> the values it may have, for whoever offers a choice of them (a training strategy, say).
         same_space: whether ``item/id`` and ``item/content`` are vectors of one space, so that their distance means something.
+        parts_note: why :meth:`parts` has nothing to say, in words; "" where it has.
+        new_note: why :meth:`new_items` cannot be asked, in words; "" where it can.
     """
 
     default_weights: ClassVar[Mapping[str, float]] = {}
@@ -103,6 +105,8 @@ class Recommender(nn.Module):
     trainable: ClassVar[bool] = True
     choices: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     same_space: ClassVar[bool] = True
+    parts_note: ClassVar[str] = "the score reads IDs alone"
+    new_note: ClassVar[str] = "an item is its ID vector, which only interactions train"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -149,6 +153,66 @@ class Recommender(nn.Module):
     def score(self, users: Tensor) -> Tensor:
         """Return (len(users), n_items) scores, higher is better, seen items not yet masked."""
         raise NotImplementedError
+
+    # -- recall: the same score as a search among vectors -----------------------------------------------------------
+    def unsearchable(self) -> str:
+        """Return why the score is no inner product of a user's and an item's vector, in words; "" where it is one."""
+        return ""
+
+    def _check_searchable(self) -> None:
+        if why := self.unsearchable():
+            raise OptionError(
+                "not a model of vectors",
+                where=type(self).__name__,
+                found=why,
+                expected="a score that is an inner product of a user's and an item's vector, such as lightgcn's",
+            )
+
+    def user_vectors(self, users: Tensor | None = None) -> Tensor:
+        """Return the vectors (n, d) of ``users`` (n,), None: of all. :meth:`item_vectors` says what they are for. No gradient.
+
+        Raises:
+            OptionError: the score is no such product, see :meth:`unsearchable`.
+        """
+        self._check_searchable()
+        with self.evaluating():
+            table = self.views()["user/final"].detach()
+        return table if users is None else table[users]
+
+    def item_vectors(self) -> Tensor:
+        """Return the vectors (I, d) of all items: their inner products with a user's, plus :meth:`item_offsets`, are her scores,
+        up to one constant a user. No gradient.
+
+        Raises:
+            OptionError: the score is no such product, see :meth:`unsearchable`.
+        """
+        self._check_searchable()
+        with self.evaluating():
+            return self.views()["item/final"].detach()
+
+    def item_offsets(self) -> Tensor | None:
+        """Return what each item's score has beside the product, (I,); None for nothing."""
+        return None
+
+    def parts(self, users: Tensor) -> dict[str, Tensor] | None:
+        """Return :meth:`score` (n, I) as the sum of two parts, ``"id"`` and ``"content"``; None where :attr:`parts_note` says why.
+
+        A part is what an item's ID vector, or its content's, adds to the score of the user as she is.
+        """
+        return None
+
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return vectors (n, d) and offsets (n,) or None, as of :meth:`item_vectors`, for new items that have content only.
+
+        They are what an item without interactions would have whose ID vector is zero.
+
+        Args:
+            features: modality -> (n, D_m), as the model's own data have it; a row of zeros, or a modality left out, is missing.
+
+        Raises:
+            OptionError: the model cannot place such items, or the features are not as its own.
+        """
+        raise OptionError("cannot place a new item by its content", where=type(self).__name__, found=self.new_note)
 
     # -- hooks ------------------------------------------------------------------------------------------------------
     def begin_epoch(self, epoch: int) -> None:

@@ -19,6 +19,12 @@ class _Baseline(Recommender):
 
     trainable: ClassVar[bool] = False
     needs_negatives: ClassVar[bool] = False
+    made_of: ClassVar[str] = ""
+    parts_note: ClassVar[str] = "nothing is learned from IDs or content"
+    new_note: ClassVar[str] = "it knows items by their interactions only"
+
+    def unsearchable(self) -> str:
+        return f"its score is {self.made_of}"
 
     def __init__(self, data: Dataset, *, seed: int = 0):
         super().__init__(data, seed=seed)
@@ -33,6 +39,8 @@ class _Baseline(Recommender):
 
 class Random(_Baseline):
     """A score drawn once for every user and item from ``seed``: the floor of every metric."""
+
+    made_of = "a number drawn for every pair"
 
     def __init__(self, data: Dataset, *, seed: int = 0):
         super().__init__(data, seed=seed)
@@ -54,6 +62,8 @@ class Random(_Baseline):
 class Popularity(_Baseline):
     """Everyone gets the same list: items by their number of training interactions."""
 
+    made_of = "a count an item, the same for everybody"
+
     def __init__(self, data: Dataset, *, seed: int = 0):
         super().__init__(data, seed=seed)
         self.register_buffer("counts", torch.from_numpy(data.item_counts.astype(np.float32)))
@@ -68,6 +78,8 @@ class Oracle(_Baseline):
     Raises:
         DataError: the data set has no planted truth.
     """
+
+    made_of = "the planted liking of every pair"
 
     def __init__(self, data: Dataset, *, seed: int = 0):
         super().__init__(data, seed=seed)
@@ -93,6 +105,8 @@ class ItemKNN(_Baseline):
         k: neighbours kept per item.
         shrink: added to the cosine's denominator, so that one shared buyer alone is no proof.
     """
+
+    made_of = "a sum of likenesses to what the user took"
 
     def __init__(self, data: Dataset, *, k: int = 100, shrink: float = 10.0, seed: int = 0):
         super().__init__(data, seed=seed)

@@ -56,6 +56,9 @@ class BPR(Recommender):
         users, items = self.user_id.weight, self.item_id.weight
         return {"user/id": users, "item/id": items, "user/final": users, "item/final": items}
 
+    def item_offsets(self) -> Tensor | None:
+        return None if self.item_bias is None else self.item_bias.detach()
+
     def score(self, users: Tensor) -> Tensor:
         scores = self.user_id(users) @ self.item_id.weight.T
         return scores if self.item_bias is None else scores + self.item_bias

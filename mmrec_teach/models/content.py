@@ -66,6 +66,45 @@ def modality_presence(data: Dataset, names: Sequence[str]) -> dict[str, Tensor]:
     return {name: ~torch.tensor(data.missing[name], dtype=torch.bool) for name in names}
 
 
+def new_features(
+    features: Mapping[str, Tensor], widths: Mapping[str, int], *, model: str, scaling: str = "raw"
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return feature rows of new items as the model's own are, and who has what.
+
+    Args:
+        features: modality -> (n, D_m); one that is left out is missing, and so is a row of zeros.
+        widths: modality -> D_m, the model's.
+        model, scaling: as in :func:`modality_features`.
+
+    Returns:
+        Modality -> (n, D_m) float32, zero where missing, and modality -> (n,) bool, True where the item has it, both in the order
+        of ``widths``.
+
+    Raises:
+        OptionError: a modality that the model does not read, rows of another width or number, numbers that are not finite.
+    """
+    where, n = f"{model}.new_items", None
+    if not features:
+        raise OptionError("no features", where=where, expected=f"some of: {', '.join(widths)}")
+    for name, table in features.items():
+        if name not in widths:
+            raise OptionError("unknown modality", where=where, found=repr(name), expected=f"some of: {', '.join(widths)}")
+        n = len(table) if n is None else n
+        if table.ndim != 2 or table.shape != (n, widths[name]) or not torch.isfinite(table).all():
+            raise OptionError(
+                "not a row of features an item",
+                where=f"{where}, {name}",
+                found=f"shape {tuple(table.shape)}" if table.shape != (n, widths[name]) else "numbers that are not finite",
+                expected=f"({n}, {widths[name]}), finite",
+            )
+    empty = {name: torch.zeros(n, width) for name, width in widths.items()}
+    tables = {name: features[name].float() if name in features else empty[name] for name in widths}
+    present = {name: table.any(1) for name, table in tables.items()}
+    if scaling == "unit":
+        tables = {name: torch.nn.functional.normalize(table, dim=1) for name, table in tables.items()}
+    return tables, present
+
+
 def shares(weights: Tensor, present: Mapping[str, Tensor]) -> Tensor:
     """Return every item's modality weights, renormalised over the modalities it has.
 

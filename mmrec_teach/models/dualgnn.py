@@ -6,7 +6,7 @@ access 2021), doi:10.1109/TMM.2021.3138298.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import check_choice
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import modality_features, modality_presence
+from mmrec_teach.models.content import modality_features, modality_presence, new_features
 from mmrec_teach.models.layers import linear, modalities_met, view_name, whole
 from mmrec_teach.ops import graph, losses
 from mmrec_teach.ops.sparse import co_occurrence_graph
@@ -69,6 +69,7 @@ class DualGNN(Recommender):
     """
 
     default_weights = {"bpr": 1.0, "l2": 1e-3}
+    parts_note, new_note = "items have no ID vector: the score is content, smoothed over clicks", ""
 
     def __init__(
         self,
@@ -165,6 +166,18 @@ class DualGNN(Recommender):
             name = view_name(name)
             views[f"user/{name}"], views[f"item/{name}"] = users[m], items[m] * (self.share[:, m, None] > 0)
         return {**views, "user/final": self._users(users), "item/final": self._items(items)}
+
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        widths = {name: channel.features.shape[1] for name, channel in zip(self.modalities, self.channels, strict=True)}
+        tables, present = new_features(features, widths, model="DualGNN", scaling=self.options["scaling"])
+        has = torch.stack(list(present.values()), 1).to(self.share)
+        share = has / has.sum(1, keepdim=True).clamp_min(1) * len(widths)
+        parts = []  # without an edge, the layers behind the first are zero
+        for m, (f, channel) in enumerate(zip(tables.values(), self.channels, strict=True)):
+            x = channel.projection(f.to(self.share))
+            parts.append(share[:, m, None] * (F.normalize(x) if self.normalize else x))
+        return torch.cat(parts, 1) if self.fusion == "concat" else sum(parts), None
 
     def score(self, users: Tensor) -> Tensor:
         u, i = self.tables()

@@ -6,7 +6,7 @@ arXiv:2111.02036. People also click by accident; an edge whose item does not loo
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import check_choice
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import modality_features, modality_presence
+from mmrec_teach.models.content import modality_features, modality_presence, new_features
 from mmrec_teach.models.layers import linear, view_name, whole
 from mmrec_teach.ops import losses
 from mmrec_teach.ops.sparse import EdgePattern, segment_softmax
@@ -76,6 +76,7 @@ class GRCN(Recommender):
     """
 
     default_weights = {"bpr": 1.0, "l2": 1e-3}
+    parts_note = new_note = ""
 
     def __init__(
         self,
@@ -201,6 +202,21 @@ class GRCN(Recommender):
         for name, u, i in zip(self.modalities, users[1:], items[1:], strict=True):
             views[f"user/{view_name(name)}"], views[f"item/{view_name(name)}"] = u, i
         return {**views, "user/final": torch.cat(users, 1), "item/final": self._join(items, self.present)}
+
+    @torch.no_grad()
+    def parts(self, users: Tensor) -> dict[str, Tensor]:
+        (u, i), d = self.tables(), self.item_id.weight.shape[1]
+        return {"id": u[users, :d] @ i[:, :d].T, "content": u[users, d:] @ i[:, d:].T}
+
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        widths = {name: self.features[m].shape[1] for m, name in enumerate(self.modalities)}
+        tables, present = new_features(features, widths, model="GRCN", scaling=self.options["scaling"])
+        own = self.item_id.weight
+        parts = [own.new_zeros(len(next(iter(tables.values()))), own.shape[1])]
+        for f, has, projection in zip(tables.values(), present.values(), self.projection, strict=True):
+            parts.append(F.normalize(F.leaky_relu(projection(f.to(own)))) * has.to(own)[:, None])
+        return self._join(parts, torch.stack(list(present.values()), 1).to(own.device)), None
 
     def score(self, users: Tensor) -> Tensor:
         u, i = self.tables()

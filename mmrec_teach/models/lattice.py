@@ -66,6 +66,7 @@ class LATTICE(Recommender):
     """
 
     default_weights = {"bpr": 1.0, "l2": 1e-3}
+    parts_note, new_note = "", "its content speaks through the graph of all items, which is built with the model"
 
     def __init__(
         self,
@@ -248,6 +249,12 @@ class LATTICE(Recommender):
             "user/final": users,
             "item/final": items,
         }
+
+    @torch.no_grad()
+    def parts(self, users: Tensor) -> dict[str, Tensor]:
+        h_users, h_items = self.final()
+        content = nn.functional.normalize(self.mined(), dim=1) if self.n_item_layers else torch.zeros_like(h_items)
+        return {"id": h_users[users] @ (h_items - content).T, "content": h_users[users] @ content.T}
 
     def score(self, users: Tensor) -> Tensor:
         h_users, h_items = self.final()

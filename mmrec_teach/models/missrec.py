@@ -19,7 +19,7 @@ from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
 from mmrec_teach.errors import DataError, OptionError, check_choice
 from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import Projections
+from mmrec_teach.models.content import Projections, new_features
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.pretrained import start
 from mmrec_teach.models.sequential import ITEM_DROPS, SequenceRecommender, inside, last, pulled_together
@@ -111,6 +111,7 @@ class MISSRec(SequenceRecommender):
     pretraining = PRETRAINING
     needs_negatives = False
     batches = "prefixes"
+    parts_note = new_note = ""
     items_own = ("item_id",)
     tuned = {"adapters": ("modality", "sharpness", "norm", "item_id"), "frozen": ("sharpness", "item_id")}
     choices = {
@@ -408,6 +409,49 @@ class MISSRec(SequenceRecommender):
         weight = 2.0 * has.any(1)  # (n,)
         return (h @ F.normalize(own, dim=1).T + weight * s) / (1 + weight)
 
+    # -- recall -------------------------------------------------------------------------------------------------------------------
+    def unsearchable(self) -> str:
+        if self.has.shape[1] == 1 or self.fusion == "mean" or (self.fusion == "adaptive" and not self.sharpness):
+            return ""
+        how = "by their maximum" if self.fusion == "max" else f"by a softmax with λ = {float(self.sharpness.detach()):.3g}"
+        return f"its score joins an item's modalities for every user anew, {how} (fusion='mean' does not)"
+
+    def item_vectors(self) -> Tensor:
+        self._check_searchable()
+        with self.evaluating():
+            content = self.content()
+            return content if self.item_id is None else self.with_ids(content)
+
+    def content(self) -> Tensor:
+        """Return the mean of every item's tokens at length 1, (I, d)."""
+        has = self.has.to(self.place.weight)
+        return (self.candidates() * has.T[..., None]).sum(0) / has.sum(1, keepdim=True).clamp_min(1)
+
+    def with_ids(self, content: Tensor) -> Tensor:
+        """Return what h is multiplied with at λ = 0, (I, d), of the items' :meth:`content`."""
+        weight = 2.0 * self.has.any(1)[:, None]
+        return (F.normalize(self.item_id.weight, dim=1) + weight * content) / (1 + weight)
+
+    def parts_of(self, h: Tensor) -> dict[str, Tensor]:
+        score = self.match(h)
+        if self.item_id is None:
+            return {"id": torch.zeros_like(score), "content": score}
+        own = h @ F.normalize(self.item_id.weight, dim=1).T / (1 + 2.0 * self.has.any(1))
+        return {"id": own, "content": score - own}
+
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        self._check_searchable()
+        widths = {name: self.modality.table(name).shape[1] for name in self.modality.names}
+        tables, present = new_features(features, widths, model="MISSRec", scaling=self.options["scaling"])
+        has = torch.stack(list(present.values()), 1).to(self.place.weight)
+        has = torch.ones_like(has) if self.options["missing"] == "bias" else has
+        tokens = [self.modality.layer(name)(table.to(has)) for name, table in tables.items()]
+        content = sum(has[:, m, None] * F.normalize(x, dim=1) for m, x in enumerate(tokens))
+        content = content / has.sum(1, keepdim=True).clamp_min(1)
+        weight = 2.0 * has.any(1, keepdim=True)
+        return content if self.item_id is None else weight * content / (1 + weight), None
+
     # -- learning -----------------------------------------------------------------------------------------------------------------
     def losses(self, batch: SequenceBatch, active: Collection[str] | None = None) -> dict[str, Tensor]:
         active = self.default_weights if active is None else active
@@ -432,14 +476,10 @@ class MISSRec(SequenceRecommender):
         return terms
 
     def views(self) -> dict[str, Tensor]:
-        tokens = self.modality.views()
-        has = self.has.to(self.place.weight)
-        content = (self.candidates() * has.T[..., None]).sum(0) / has.sum(1, keepdim=True).clamp_min(1)
+        tokens, content = self.modality.views(), self.content()
         views = {**tokens, "item/content": content, "user/final": self.user_vectors(), "item/final": content}
         if self.item_id is not None:
-            weight = 2.0 * self.has.any(1)[:, None]
-            views["item/id"] = self.item_id.weight
-            views["item/final"] = (F.normalize(self.item_id.weight, dim=1) + weight * content) / (1 + weight)
+            views["item/id"], views["item/final"] = self.item_id.weight, self.with_ids(content)
         return views
 
 

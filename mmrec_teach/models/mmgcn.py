@@ -6,7 +6,7 @@ doi:10.1145/3343031.3351034. The paper's symbols: u_m, i_m are a node's vectors 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import check_choice
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import modality_features, modality_presence
+from mmrec_teach.models.content import modality_features, modality_presence, new_features
 from mmrec_teach.models.layers import linear, modalities_met, view_name, whole
 from mmrec_teach.ops import graph, losses
 
@@ -66,6 +66,7 @@ class MMGCN(Recommender):
     """
 
     default_weights = {"bpr": 1.0, "l2": 1e-3}
+    parts_note, new_note = "every layer mixes IDs and content", ""
 
     def __init__(
         self,
@@ -156,6 +157,15 @@ class MMGCN(Recommender):
         views["user/final"], views["item/final"] = fused.split([self.n_users, self.n_items])
         return views
 
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        widths = {name: channel.features.shape[1] for name, channel in zip(self.modalities, self.channels, strict=True)}
+        tables, present = new_features(features, widths, model="MMGCN", scaling=self.options["scaling"])
+        has = torch.stack(list(present.values()), 1).to(self.takes_part)
+        share = self.fusion * has / has.sum(1, keepdim=True).clamp_min(1.0)
+        parts = zip(tables.values(), self.channels, strict=True)
+        return sum(share[:, m, None] * c.alone(f.to(has), self.normalize) for m, (f, c) in enumerate(parts)), None
+
     def score(self, users: Tensor) -> Tensor:
         u, i = self.tables()
         return u[users] @ i.T
@@ -210,4 +220,13 @@ class _Channel(nn.Module):
             h = F.leaky_relu(w1(mean))
             own = F.leaky_relu(w2(x)) + ids  # û_m
             x = F.leaky_relu(w3(torch.cat([h, own], 1)) if self.concat else w3(h) + own)
+        return x
+
+    def alone(self, features: Tensor, normalize: bool) -> Tensor:
+        """Return the last layer (n, d) of items with ``features`` (n, D_m), no ID and no neighbours."""
+        x = features if self.projection is None else self.projection(features)
+        x = F.normalize(x) if normalize else x
+        for w2, w3 in zip(self.w2, self.w3, strict=True):
+            own = F.leaky_relu(w2(x))
+            x = F.leaky_relu(w3(torch.cat([torch.zeros_like(own), own], 1)) if self.concat else own)
         return x

@@ -137,6 +137,9 @@ class SASRec(SequenceRecommender):
     def match(self, h: Tensor) -> Tensor:
         return h @ self.item_id.weight.T
 
+    def item_vectors(self) -> Tensor:
+        return self.item_id.weight.detach()
+
     def views(self) -> dict[str, Tensor]:
         return {
             "item/id": self.item_id.weight,

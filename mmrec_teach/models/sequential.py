@@ -185,11 +185,19 @@ class SequenceRecommender(Recommender):
         with self.evaluating():
             return self.match(self.encode(*self.history(users)))
 
-    def user_vectors(self) -> Tensor:
-        """Return :meth:`encode` of every user's history (U, d), without gradient."""
+    def parts(self, users: Tensor) -> dict[str, Tensor] | None:
         with self.evaluating():
-            users = torch.arange(self.n_users).split(BLOCK)
-            return torch.cat([self.encode(*self.history(part)) for part in users])
+            return self.parts_of(self.encode(*self.history(users)))
+
+    def parts_of(self, h: Tensor) -> dict[str, Tensor] | None:
+        """Return what :meth:`match` returns of ``h`` (B, d) as the sum of two parts, see :meth:`parts`."""
+        return None
+
+    def user_vectors(self, users: Tensor | None = None) -> Tensor:
+        """Return :meth:`encode` of the histories of ``users`` (n,), None: of all: (n, d), without gradient."""
+        with self.evaluating():
+            blocks = (torch.arange(self.n_users) if users is None else users).split(BLOCK)
+            return torch.cat([self.encode(*self.history(part)) for part in blocks])
 
 
 def inside(items: Tensor, lengths: Tensor) -> Tensor:

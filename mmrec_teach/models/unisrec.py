@@ -6,7 +6,7 @@ item and sequence encoder; the symbols are the paper's.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
 from mmrec_teach.errors import OptionError, check_choice
 from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import linear, modality_features, modality_presence
+from mmrec_teach.models.content import linear, modality_features, modality_presence, new_features
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.pretrained import start
 from mmrec_teach.models.sequential import ITEM_DROPS, SequenceRecommender, last, pulled_together
@@ -85,6 +85,7 @@ class UniSRec(SequenceRecommender):
     default_weights = {"ce": 1.0, "seq_item": 0.0, "seq_seq": 0.0}
     pretraining = {"ce": 0.0, "seq_item": 1.0, "seq_seq": 1e-3}
     needs_negatives = False
+    parts_note = new_note = ""
     items_own = ()
     must_agree = (*SequenceRecommender.must_agree, "experts")
     tuned = {"adapters": ("adaptor",)}
@@ -125,7 +126,7 @@ class UniSRec(SequenceRecommender):
             modalities = "text"
         tables = modality_features(data, modalities, model="UniSRec", scaling=scaling)
         present = modality_presence(data, tuple(tables))
-        self.names = tuple(tables)
+        self.names, self.widths = tuple(tables), {name: table.shape[1] for name, table in tables.items()}
         self.batches, self.p, self.drop_p, self.temperature, self.experts = rows, dropout, drop, temperature, experts
         self.register_buffer("x", torch.cat(list(tables.values()), 1), persistent=False)  # (I, D)
         self.register_buffer("has", torch.stack(list(present.values())).any(0), persistent=False)  # (I,)
@@ -208,6 +209,20 @@ class UniSRec(SequenceRecommender):
 
     def match(self, h: Tensor) -> Tensor:
         return self.cosines(h, self.items())
+
+    def item_vectors(self) -> Tensor:
+        with self.evaluating():
+            return F.normalize(self.items(), dim=1)
+
+    def parts_of(self, h: Tensor) -> dict[str, Tensor]:
+        score = self.match(h)
+        return {"id": torch.zeros_like(score), "content": score}
+
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        tables, present = new_features(features, self.widths, model="UniSRec", scaling=self.options["scaling"])
+        v = self.adaptor(torch.cat(list(tables.values()), 1).to(self.x), None)
+        return F.normalize(v, dim=1) * torch.stack(list(present.values())).any(0).to(v)[:, None], None
 
     def views(self) -> dict[str, Tensor]:
         v = self.items()

@@ -6,7 +6,7 @@ Equation numbers are the paper's. The paper has one modality, pictures; here f_i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import check_choice
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import modality_features
+from mmrec_teach.models.content import modality_features, new_features
 from mmrec_teach.ops import losses
 
 
@@ -48,6 +48,7 @@ class VBPR(Recommender):
 
     default_weights = {"bpr": 1.0, "l2": 1e-2, "l2_content": 0.0}
     same_space = False  # γ_i meets γ_u only, E f_i meets θ_u only
+    parts_note = new_note = ""
 
     def __init__(
         self,
@@ -67,7 +68,9 @@ class VBPR(Recommender):
         super().__init__(data, seed=seed)
         check_choice("regularizer", regularizer, {"squared": None, "emb_norm": None})
         self.regularizer, self.content_weight = regularizer, float(content_weight)
-        features = torch.cat(list(modality_features(data, modalities, model="VBPR", scaling=scaling).values()), dim=1)
+        tables = modality_features(data, modalities, model="VBPR", scaling=scaling)
+        self.widths = {name: table.shape[1] for name, table in tables.items()}
+        features = torch.cat(list(tables.values()), dim=1)
         self.register_buffer("features", features, persistent=False)  # f, (I, D), frozen
         self.user_id = embedding(data.n_users, dim, self.generator)  # γ_u
         self.item_id = embedding(data.n_items, dim, self.generator)  # γ_i
@@ -147,6 +150,27 @@ class VBPR(Recommender):
             "user/final": torch.cat([self.user_id.weight, self.user_content.weight], 1),
             "item/final": items,
         }
+
+    def item_offsets(self) -> Tensor | None:
+        return None if self.item_bias is None and self.content_bias is None else self.item_tables()[1].detach()
+
+    @torch.no_grad()
+    def parts(self, users: Tensor) -> dict[str, Tensor]:
+        ef, bias = self.content(torch.arange(self.n_items, device=self.device))
+        own, seen = self.user_id(users) @ self.item_id.weight.T, self.user_content(users) @ ef.T
+        return {
+            "id": own if self.item_bias is None else own + self.item_bias,
+            "content": self.content_weight * (seen if bias is None else seen + bias),
+        }
+
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        tables, _ = new_features(features, self.widths, model="VBPR", scaling=self.options["scaling"])
+        f = torch.cat(list(tables.values()), 1).to(self.features)
+        vectors = torch.cat([f.new_zeros(len(f), self.item_id.weight.shape[1]), self.content_weight * self.projection(f)], 1)
+        if self.content_bias is not None:
+            return vectors, self.content_weight * (f @ self.content_bias)
+        return vectors, None if self.item_bias is None else f.new_zeros(len(f))
 
     def score(self, users: Tensor) -> Tensor:
         items, offset = self.item_tables()
