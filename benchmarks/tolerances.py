@@ -43,11 +43,22 @@ def solutions() -> dict[str, Callable]:
 def error_of(exercise: Exercise, function: Callable, case: Case, dtype: torch.dtype = torch.float32) -> float | None:
     """The largest error of ``function`` in a case, relative to max(1, |expected|); None when its answer cannot be compared."""
     given = [_as_type(for_learner(value, exercise.arrays), dtype) for value in case.inputs.values()]
-    expected = np.asarray(exercise.expected(case), dtype=np.float64)
+    wanted = exercise.expected(case)
     try:
-        answer = plain(function(*given))
+        answer = function(*given)
     except Exception:  # a wrong solution may be one that raises
         return None
+    if not isinstance(wanted, tuple):
+        return _error(answer, wanted)
+    if not isinstance(answer, tuple) or len(answer) != len(wanted):
+        return None
+    parts = [_error(*pair) for pair in zip(answer, wanted, strict=True)]
+    return None if None in parts else max(parts)  # type: ignore[type-var]
+
+
+def _error(answer: Any, wanted: Any) -> float | None:
+    expected = np.asarray(wanted, dtype=np.float64)
+    answer = plain(answer)
     if answer is None or answer.shape != expected.shape:
         return None
     answer = answer.astype(np.float64)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bm3_forms, collapse, content_use, judge_features, strategies
+from benchmarks import bm3_forms, collapse, content_use, interests, judge_features, strategies
 from mmrec_teach.cli import build_parser
 from mmrec_teach.cli.train import as_markdown
 from mmrec_teach.training.experiments import read_comparison
@@ -67,6 +67,7 @@ def test_the_studies_print_what_their_page_shows():
     assert content_use.as_markdown(result("content_use")) in page
     assert collapse.table(result("collapse")) in page
     assert judge_features.as_markdown(result("judge_features")) in page
+    assert interests.as_markdown(result("interests")) in page
     assert strategies.tables(result("strategies")) in page
     assert as_markdown(read_comparison(ROOT / "benchmarks" / "results" / "alignrec-tiktok.json")) in page
     for name, study in result("bm3_forms")["studies"].items():
