@@ -195,7 +195,7 @@ def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
     given = {**parse_pairs(args.options, "--options"), **parse_pairs(args.weights, "--weights")}
     grid, seeds = parse_grid(args.grid), parse_seeds(args.seeds)
     extra = dict(map(read_table, args.features))
-    data = _with_tables(load(args.data, **options_from(args)), extra)
+    data = with_tables(load(args.data, **options_from(args)), extra)
     console = Console(stderr=True, highlight=False)
     console.print(str(data), markup=False)
     settings = settings_from(args)
@@ -238,8 +238,12 @@ def _compare(args: argparse.Namespace, models: list[str] | None) -> int:
     return 1 if models is not None and table["left_out"] else 0
 
 
-def _with_tables(data: Dataset, tables: dict[str, Any]) -> Dataset:
-    """Return ``data`` with ``tables`` of `--features` beside its own; a row of zeros is an item without."""
+def with_tables(data: Dataset, tables: dict[str, Any]) -> Dataset:
+    """Return ``data`` with ``tables`` of `--features` beside its own; a row of zeros is an item without.
+
+    Raises:
+        OptionError: a name that the data have already.
+    """
     if taken := tables.keys() & data.features.keys():
         own = ", ".join(data.modalities)
         raise OptionError("the name is taken", where="--features", found=min(taken), expected=f"none of: {own}")

@@ -159,7 +159,12 @@ class Recommender(nn.Module):
         """Return why the score is no inner product of a user's and an item's vector, in words; "" where it is one."""
         return ""
 
-    def _check_searchable(self) -> None:
+    def check_searchable(self) -> None:
+        """Check that the score is an inner product.
+
+        Raises:
+            OptionError: it is none; :meth:`unsearchable` says why.
+        """
         if why := self.unsearchable():
             raise OptionError(
                 "not a model of vectors",
@@ -174,7 +179,7 @@ class Recommender(nn.Module):
         Raises:
             OptionError: the score is no such product, see :meth:`unsearchable`.
         """
-        self._check_searchable()
+        self.check_searchable()
         with self.evaluating():
             table = self.views()["user/final"].detach()
         return table if users is None else table[users]
@@ -186,7 +191,7 @@ class Recommender(nn.Module):
         Raises:
             OptionError: the score is no such product, see :meth:`unsearchable`.
         """
-        self._check_searchable()
+        self.check_searchable()
         with self.evaluating():
             return self.views()["item/final"].detach()
 

@@ -417,7 +417,7 @@ class MISSRec(SequenceRecommender):
         return f"its score joins an item's modalities for every user anew, {how} (fusion='mean' does not)"
 
     def item_vectors(self) -> Tensor:
-        self._check_searchable()
+        self.check_searchable()
         with self.evaluating():
             content = self.content()
             return content if self.item_id is None else self.with_ids(content)
@@ -441,7 +441,7 @@ class MISSRec(SequenceRecommender):
 
     @torch.no_grad()
     def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        self._check_searchable()
+        self.check_searchable()
         widths = {name: self.modality.table(name).shape[1] for name in self.modality.names}
         tables, present = new_features(features, widths, model="MISSRec", scaling=self.options["scaling"])
         has = torch.stack(list(present.values()), 1).to(self.place.weight)

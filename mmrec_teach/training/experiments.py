@@ -14,7 +14,7 @@ from typing import Any
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import follows_time, has_order
-from mmrec_teach.errors import DataError, MMRecTeachError, OptionError
+from mmrec_teach.errors import DataError, MMRecTeachError, OptionError, guess
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation import compare as compare_paired
 from mmrec_teach.files import write_json
@@ -124,6 +124,7 @@ def run(data: Dataset, config: RunConfig, out: str | Path | None = None, *, prog
     start = time.perf_counter()
     metrics: dict[str, Any] = {}
     if model.trainable:
+        metrics["parameters"] = dict(zip(("trained", "all"), model.trained_share(), strict=True))
         result = fit(
             model,
             data,
@@ -151,6 +152,61 @@ def run(data: Dataset, config: RunConfig, out: str | Path | None = None, *, prog
         write_json(folder / "metrics.json", metrics)
         (folder / "checkpoint.pt").unlink(missing_ok=True)
     return Run(config, folder, metrics, test, model)
+
+
+def read_config(folder: str | Path) -> RunConfig:
+    """Return what the run in ``folder`` was.
+
+    Raises:
+        DataError: no run lies there, or one that has not finished; it names the most similar folder beside it.
+    """
+    folder = Path(folder)
+    try:
+        config = RunConfig(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+        model_class(config.model)
+        _ = config.data["name"], config.data["hash"]
+    except FileNotFoundError:
+        beside = folder if folder.is_dir() else folder.parent
+        runs = sorted(str(path.parent) for path in beside.glob("*/config.json"))
+        raise DataError(
+            "no run lies there",
+            where=str(folder),
+            expected="a folder that train or compare wrote" + (f", such as {runs[0]}" if runs else ""),
+            fix=guess(str(folder), runs),
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, OptionError) as error:
+        raise DataError(
+            "not a run's configuration", where=str(folder / "config.json"), found=f"{type(error).__name__}: {error}"
+        ) from None
+    if not (folder / "metrics.json").is_file():
+        raise DataError(
+            "the run has not finished", where=str(folder), fix="The command that began it goes on from where it was"
+        )
+    return config
+
+
+def open_run(folder: str | Path, data: Dataset) -> tuple[RunConfig, Recommender]:
+    """Return a finished run's configuration and its model, with its best weights.
+
+    Args:
+        folder: of the run.
+        data: what it was trained on.
+
+    Raises:
+        DataError: no finished run lies there, or it was trained on other data.
+    """
+    config, now = read_config(folder), data_key(data)
+    if config.data["hash"] != now["hash"]:
+        raise DataError(
+            "the run was trained on other data",
+            where=str(folder),
+            found=f"{now['name']} with {now['users']:,} users, {now['items']:,} items, hash {now['hash']}",
+            expected=f"{config.data['name']} with {config.data['users']:,}, {config.data['items']:,}, {config.data['hash']}",
+            fix="Give the data, the split and the feature tables that it was trained with",
+        )
+    if model_class(config.model).trainable:
+        return config, load_model(Path(folder) / "best.pt", data)
+    return config, create(config.model, data, **config.options, seed=config.seed)
 
 
 def _ks(config: RunConfig) -> tuple[int, ...]:
@@ -321,6 +377,9 @@ def compare_models(
             values = ", ".join(f"{done.metrics[split][metric]:.4f} on {split}" for split in ("valid", "test"))
             where = "" if done.folder is None else f" ({'found in' if done.reused else 'kept in'} {done.folder})"
             note = f"; {done.metrics['note']}" if "note" in done.metrics else ""
+            count = done.metrics.get("parameters", {"trained": 0, "all": 0})
+            if count["trained"] < count["all"]:
+                note += f"; {count['trained']:,} of {count['all']:,} parameters trained ({count['trained'] / count['all']:.1%})"
             report(f"{model} seed {seed}: {metric} {values}{note}{where}")
             runs.append(done)
         return options, weights, tried, runs
