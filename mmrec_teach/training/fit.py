@@ -109,7 +109,7 @@ def fit(
 
     def save(state: Mapping[str, Any]) -> None:
         nonlocal saved
-        if checkpoint is not None:
+        if checkpoint is not None and trainer.ranks.first:
             saved, history = time.monotonic(), [r.to_json() for r in result.history[: state["epochs_done"]]]
             trainer.save(
                 checkpoint,
@@ -166,7 +166,7 @@ def fit(
     result.message = result.message or reasons[result.stopped]
     if result.best_epoch:
         result.message += f" Best: epoch {result.best_epoch}, {metric} = {best_value:.4f} on valid."
-        if run_dir is not None:
+        if run_dir is not None and trainer.ranks.first:
             model.save(Path(run_dir) / "best.pt")
     return result
 

@@ -20,6 +20,7 @@ from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.files import atomic_path
 from mmrec_teach.models import Batch, Recommender, SequenceBatch
 from mmrec_teach.ops.memory import keep_freed_memory
+from mmrec_teach.training.ranks import Ranks
 from mmrec_teach.training.sampling import NegativeSampler, epoch_batches, sequence_batches
 from mmrec_teach.training.state import ModelState, give_back, take
 
@@ -124,6 +125,8 @@ class Trainer:
         metrics_every: evaluate on valid after every so many epochs; 0 never.
         ks: cut-offs of the metrics.
         gradient_norms: record each term's gradient norm.
+        ranks: this process among several that train the model together, see :mod:`mmrec_teach.training.ranks`; None: alone. Only the
+            first evaluates.
 
     Attributes:
         epochs_done, steps_done: whole epochs and optimiser steps so far.
@@ -149,6 +152,7 @@ class Trainer:
         metrics_every: int = 1,
         ks: tuple[int, ...] = (10, 20),
         gradient_norms: bool = False,
+        ranks: Ranks | None = None,
     ):
         if not model.trainable:
             raise OptionError(f"{type(model).__name__} has nothing to train", where="train", fix="Evaluate it as it is")
@@ -163,7 +167,7 @@ class Trainer:
                 "out of range", where="metrics_every", found=metrics_every, expected="a whole number, 0 for never"
             )
         keep_freed_memory()
-        self.device = pick_device(device)
+        self.device, self.ranks = pick_device(device), ranks or Ranks()
         self.model, self.data = model.to(self.device), data
         self.weights = weights if weights is not None else dict(model.default_weights)
         model.check_weights(self.weights)
@@ -211,10 +215,12 @@ class Trainer:
         """
         weights = self.model.check_weights(self.weights)
         active = {name for name, weight in weights.items() if weight != 0.0}
-        terms = self.model.losses(batch, active)
+        with self.ranks.one_batch():
+            terms = self.model.losses(batch, active)
         total = self.model.total(terms, weights)
-        if not torch.isfinite(total):
-            values = ", ".join(f"{k} = {v.item():.4g}" for k, v in terms.items())
+        told, value = self.ranks.whole(terms, total)
+        if not torch.isfinite(value):
+            values = ", ".join(f"{k} = {v.item():.4g}" for k, v in told.items())
             raise TrainingError(
                 f"The loss is no longer a finite number in epoch {self.epochs_done + 1} ({values}). "
                 "Try a smaller lr or smaller weights; the parameters are those before this step."
@@ -230,8 +236,9 @@ class Trainer:
                 norms[name] = math.sqrt(sum(float(g.square().sum()) for g in gradients if g is not None))
         if total.requires_grad and active:
             total.backward()
+            self.ranks.add_gradients(self.model)
             self.optimizer.step()
-        return {k: v.detach() for k, v in terms.items()}, total.detach()
+        return told, value
 
     def epoch(self, after_step: Callable[[int], None] | None = None) -> EpochRecord:
         """Train one epoch (or the rest of one) and return its record, with validation metrics when they are due.
@@ -245,6 +252,7 @@ class Trainer:
         now = self._epoch
         if now is None:
             self.model.begin_epoch(self.epochs_done)
+            self.ranks.agree(self.model)
             now = self._epoch = _Epoch(self.generator.get_state(), total=torch.zeros((), device=self.device))
             now.norms = {} if self.gradient_norms else None
         else:  # the same order and negatives once more
@@ -254,7 +262,7 @@ class Trainer:
         for n, batch in enumerate(batches):
             if n < now.steps:
                 continue
-            terms, weighted = self.step(batch.to(self.device), now.norms if n == 0 else None)
+            terms, weighted = self.step(self.ranks.rows(batch).to(self.device), now.norms if n == 0 else None)
             for name, value in terms.items():
                 now.sums[name] = now.sums.get(name, 0.0) + value
                 now.counts[name] = now.counts.get(name, 0) + 1
@@ -268,7 +276,7 @@ class Trainer:
         seconds = before + time.perf_counter() - start
         self._epoch = None
         self.epochs_done += 1
-        due = self.metrics_every and self.epochs_done % self.metrics_every == 0 and len(self.data.valid)
+        due = self.metrics_every and self.epochs_done % self.metrics_every == 0 and len(self.data.valid) and self.ranks.first
         metrics = None
         if due:
             self.evaluation = evaluate(self.model, self.data, "valid", ks=self.ks)
