@@ -351,8 +351,8 @@ def test_its_commands_work(hand_out, site):
     program = site / "bin" / "mmrec-teach"
     listed = in_hand_out(hand_out, site, [sys.executable, str(program), "--help"])
     assert listed.returncode == 0, listed.stderr
-    commands = ["atlas", "data", "doctor", "judge", "pretrain", "sweep", "train", "compare"]
-    assert re.findall(r"^    ([a-z]+)", listed.stdout, re.MULTILINE) == commands
+    commands = ["atlas", "data", "doctor", "judge", "pretrain", "pretrain-sequences", "sweep", "train", "compare"]
+    assert re.findall(r"^    ([a-z-]+)", listed.stdout, re.MULTILINE) == commands
     checked = in_hand_out(hand_out, site, [sys.executable, str(program), "data", "verify"])
     assert checked.returncode == 0, checked.stdout + checked.stderr
     version = in_hand_out(hand_out, site, [sys.executable, str(program), "--version"])

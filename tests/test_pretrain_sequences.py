@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import in_order, make_tiny
 
 from mmrec_teach.cli import main
-from mmrec_teach.data import Dataset, load
+from mmrec_teach.data import Dataset, load, store
 from mmrec_teach.errors import DataError, OptionError
-from mmrec_teach.models import create
+from mmrec_teach.evaluation import evaluate
+from mmrec_teach.models import MISSRec, create
 from mmrec_teach.models.pretrained import load_pretrained
 from mmrec_teach.training import Trainer, transfer
 from mmrec_teach.training.transfer import pretrain_sequences
@@ -112,3 +116,55 @@ def interrupted(model, data, **settings):
     from mmrec_teach.training.fit import FitResult
 
     return FitResult([], "ndcg@10", stopped="interrupted")
+
+
+# -- the stored copy ------------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A private copy of the stored files, in use for the test."""
+    shutil.copytree(store.data_dir(), tmp_path / "data")
+    monkeypatch.setenv("MMREC_TEACH_DATA", str(tmp_path / "data"))
+    return tmp_path / "data"
+
+
+def test_the_stored_model_ranks_a_shop_it_never_saw():
+    assert (store.data_dir() / store.SEQUENCES).stat().st_size < 1_000_000
+    data = load("bazaar", split="leave-one-out")
+    kept = load_pretrained("bazaar")
+    assert tuple(kept.info["data"]) == transfer.SOURCES
+    assert kept.info["settings"] == {**transfer.SETTINGS, **transfer.STORED}
+    found = {}
+    for name, options in (("pretrained", {"pretrained": "bazaar"}), ("fresh", {})):
+        model = MISSRec(data, ids=False, **options)
+        found[name] = evaluate(model, data, "test", ks=(20,)).mean("recall@20")
+    found["random"] = evaluate(create("random", data), data, "test", ks=(20,)).mean("recall@20")
+    assert found["pretrained"] > 4 * found["random"]
+    assert found["pretrained"] > 1.2 * found["fresh"]
+
+
+@pytest.mark.parametrize("damage", ["flip", "absent", "sums"])
+def test_a_damaged_copy_is_named_with_its_cure(folder, damage):
+    path = folder / store.SEQUENCES
+    if damage == "flip":
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    elif damage == "absent":
+        path.unlink()
+    else:
+        sums = json.loads((folder / store.CHECKSUMS).read_text())
+        del sums["sequences"]
+        (folder / store.CHECKSUMS).write_text(json.dumps(sums))
+    for read in (lambda: store.verify(folder), lambda: MISSRec(in_order(make_tiny()), pretrained="bazaar")):
+        with pytest.raises(DataError, match="mmrec-teach pretrain-sequences --stored"):
+            read()
+
+
+def test_made_anew_it_is_of_the_same_kind(folder, shops, monkeypatch):
+    monkeypatch.setattr(transfer, "load", lambda name, **_: replace(shops[0], name=name))
+    done, _ = transfer.make_stored(folder, progress=False, epochs=1, options=SMALL)
+    kept = load_pretrained("bazaar")
+    assert kept.info["settings"]["epochs"] == 1
+    for name, value in done.parameters.items():
+        assert np.array_equal(kept.parameters[name], value), name
+    assert f"OK  {store.SEQUENCES}" in "\n".join(store.verify(folder))

@@ -247,6 +247,8 @@ def test_a_file_that_does_not_fit_is_refused(shops, file, tmp_path):
         UniSRec(tiny, **PLAIN["unisrec"], pretrained=str(file))
     with pytest.raises(DataError, match="cannot read the pre-trained model"):
         MISSRec(tiny, pretrained=str(tmp_path / "none.npz"))
+    with pytest.raises(OptionError, match="not a path"):
+        MISSRec(tiny, pretrained=3)
 
 
 def test_a_damaged_file_is_refused(file):

@@ -194,7 +194,7 @@ def _data(root: Path) -> dict[str, bytes]:
     folder = root / "data" if (root / "data" / store.CHECKSUMS).is_file() else store.ensure()
     store.verify(folder)
     names = [store.CHECKSUMS, *(store.file_name(domain) for domain in bazaar.DOMAINS)]
-    names += [store.ENCODER] if (folder / store.ENCODER).is_file() else []
+    names += [name for name, _ in store.MODELS.values() if (folder / name).is_file()]
     return {f"data/{name}": (folder / name).read_bytes() for name in names}
 
 

@@ -106,6 +106,13 @@ def start(model: SequenceRecommender, pretrained: str | None, tune: str) -> None
     """
     kind = type(model).__name__
     check_choice("tune", tune, ("full", *model.tuned))
+    if not isinstance(pretrained, (str, type(None))):
+        raise OptionError(
+            "not a path",
+            where=f"{kind}(pretrained=)",
+            found=repr(pretrained),
+            expected='the path of a file, as text, or "bazaar"',
+        )
     if pretrained is not None:
         load_pretrained(pretrained).give_to(model, f"{kind}(pretrained={str(pretrained)!r})")
     if tune == "full":

@@ -147,7 +147,7 @@ def fit(
     except KeyboardInterrupt:
         result.stopped = "interrupted"
     except TrainingError as error:
-        if not result.best_epoch:
+        if not result.best_epoch and trainer.ranks.first:  # of several ranks only the first has evaluated
             raise
         result.stopped, result.message = "diverged", str(error)
     finally:

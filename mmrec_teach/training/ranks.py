@@ -3,7 +3,8 @@
 Each rank has the whole model and takes its share of every batch's rows. The loss terms of a model that can do so
 (:mod:`mmrec_teach.ops.gather`) are shares of those of the whole batch, negatives from all ranks; gradients are added up, and every rank
 takes the same step. So the numbers are those of one process, up to rounding, wherever nothing is drawn for a single row: with
-dropout each rank draws its own, and the numbers differ as they do between two seeds.
+dropout each rank draws its own, and the numbers differ as they do between two seeds. MISSRec's ``regularizer="released"`` counts the
+padding of the rows it is given, so it too differs.
 """
 
 from __future__ import annotations
