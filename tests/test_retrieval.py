@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,8 @@ from mmrec_teach.models import MODELS, Recommender, create
 from mmrec_teach.ops.topk import top_k
 from mmrec_teach.training import fit
 
-SMALL = {"dim": 8}
+GRAPHS = ("freedom", "lattice", "alignrec")
+"""Models whose content speaks through a graph of all items."""
 NO_VECTORS = {"random": "every pair", "popularity": "count an item", "item-knn": "likenesses", "oracle": "planted liking"}
 SETTINGS: list[tuple[str, dict]] = [
     ("bpr", {}),
@@ -50,7 +52,10 @@ SETTINGS: list[tuple[str, dict]] = [
     ("missrec", {"modalities": "text"}),
     ("missrec", {"modalities": "text", "ids": False, "scaling": "unit"}),
 ]
-IDS = [f"{name} {' '.join(f'{k}={v}' for k, v in options.items())}".strip() for name, options in SETTINGS]
+
+
+def _named(name: str, options: dict) -> str:
+    return " ".join([name, *(f"{k}={v}" for k, v in options.items())])
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +93,7 @@ def built(name: str, data: Dataset, **options) -> Recommender:
     return model
 
 
-@pytest.fixture(params=SETTINGS, ids=IDS)
+@pytest.fixture(params=SETTINGS, ids=lambda s: _named(*s))
 def model(request, data) -> Recommender:
     name, options = request.param
     return built(name, data, **options)
@@ -177,6 +182,7 @@ def test_missrec_scores_by_both_parts_when_it_is_no_model_of_vectors(data):
 
 
 # -- new items --------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("model", [s for s in SETTINGS if s[0] not in GRAPHS], indirect=True, ids=lambda s: _named(*s))
 def test_a_new_item_is_a_cold_one_without_its_id(model, data):
     """The model's own vector of an item that nobody took, its ID set to zero, is what ``new_items`` says of its content."""
     cold = np.flatnonzero(data.cold_items)
@@ -201,9 +207,72 @@ def test_a_new_item_is_a_cold_one_without_its_id(model, data):
     assert not vectors.requires_grad
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("freedom", {}),
+        ("freedom", {"n_item_layers": 2, "modalities": "text"}),
+        ("freedom", {"n_item_layers": 0}),
+        ("lattice", {}),
+        ("lattice", {"n_item_layers": 2, "raw_share": 0.3, "scaling": "unit"}),
+        ("lattice", {"user_item_graph": "row", "raw_share": 0.0}),
+        ("alignrec", {}),
+        ("alignrec", {"gate": "content", "fusion": "attention"}),
+        ("alignrec", {"gate": "none", "fusion": "concat", "features": "image"}),
+        ("alignrec", {"gate": "sigmoid"}),
+    ],
+)
+def test_a_new_item_joins_the_graph_of_items(name, options, data):
+    """A model that has never met three items places them as does one whose graph holds them, nobody's neighbours."""
+    rng = np.random.default_rng(5)
+    more = {}
+    for m, table in data.features.items():
+        away = rng.normal(size=(3, table.shape[1])).astype(np.float32)
+        away = (
+            np.linalg.qr(np.c_[table.mean(0), table[::2].mean(0), away.T])[0].T[2:].astype(np.float32)
+        )  # far from all the others
+        away[{"image": 1, "text": 2}[m]] = 0
+        more[m] = away + 0.1 * table[:3] * away.any(1, keepdims=True)
+    extended = replace(
+        data,
+        item_ids=np.array([f"i{i}" for i in range(43)]),
+        features={m: np.concatenate([t, more[m]]) for m, t in data.features.items()},
+        missing={m: np.concatenate([t, ~more[m].any(1)]) for m, t in data.missing.items()},
+        items=None,
+        truth=None,
+    )
+    whole, small = built(name, extended, k=3, **options), built(name, data, k=3, **options)
+    whole.item_id.weight.data[40:] = 0
+    state = {n: p[:40] if p.shape[:1] == (43,) else p for n, p in whole.state_dict().items()}
+    small.load_state_dict(state)
+    with whole.evaluating():
+        graphs = [value for key, value in whole.named_buffers() if re.fullmatch(r"similar(_\d)?", key)]
+        graphs += [whole.item_graph()[0]] if name == "lattice" else []
+        for graph in graphs:
+            dense = graph.to_dense()
+            assert (dense[:40, 40:] == 0).all()  # what the comparison rests on
+            assert (dense[40:, :40] != 0).any()
+        wanted = whole.item_vectors()
+    read = options.get("modalities", options.get("features"))
+    given = {m: torch.from_numpy(t) for m, t in more.items() if read in (None, m)}
+    vectors, offsets = small.new_items(given)
+    assert offsets is None
+    assert torch.allclose(small.item_vectors(), wanted[:40], atol=1e-5)
+    assert torch.allclose(vectors, wanted[40:], atol=1e-5)
+    if options.get("n_item_layers") != 0:
+        assert (vectors.norm(dim=1) > 1e-3).sum() >= 2
+
+
+def test_trained_feature_tables_cannot_place_new_items(data):
+    features = {m: torch.from_numpy(t[:2].copy()) for m, t in data.features.items()}
+    for name in ("freedom", "lattice", "alignrec"):
+        with pytest.raises(OptionError, match="trained feature tables"):
+            built(name, data, trainable_features=True).new_items(features)
+
+
 def reads(model: Recommender) -> tuple[str, ...]:
     """The modalities a model was made with."""
-    chosen = model.options["modalities"]
+    chosen = model.options["features" if type(model).__name__ == "AlignRec" else "modalities"]
     if chosen is None and type(model).__name__ == "UniSRec":
         return ("text",)
     return ("image", "text") if chosen is None else (chosen,)
@@ -226,7 +295,9 @@ def test_new_items_need_the_features_the_model_reads(data):
     assert torch.equal(vectors, both)
 
 
-@pytest.mark.parametrize(("name", "options"), [("vbpr", {"scaling": "unit"}), ("unisrec", {"heads": 1}), ("grcn", {})])
+@pytest.mark.parametrize(
+    ("name", "options"), [("vbpr", {"scaling": "unit"}), ("unisrec", {"heads": 1}), ("grcn", {}), ("alignrec", {"k": 5})]
+)
 def test_a_new_item_reaches_the_users_who_like_its_kind_without_training(name, options):
     """Trained without the last two items; their content alone brings each to users of its own parity."""
     whole = in_order(make_tiny())

@@ -6,7 +6,7 @@ The symbols are the paper's; its modules and losses are named where they stand.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import OptionError, check_choice
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import linear, modality_features
+from mmrec_teach.models.content import linear, modality_features, new_features
 from mmrec_teach.models.encoding import LiveEncoder
 from mmrec_teach.models.layers import whole
 from mmrec_teach.ops import graph, losses
@@ -105,7 +105,7 @@ class AlignRec(Recommender):
         "reg_form": ("published", "released"),
         "regularizer": ("squared", "propagated"),
     }
-    parts_note, new_note = "", "its content speaks through the graph of all items, which is built with the model"
+    parts_note = new_note = ""
 
     def __init__(
         self,
@@ -162,6 +162,7 @@ class AlignRec(Recommender):
             encoded, has = self.encoder.table(), self.encoder.has
         else:
             encoded, has = item_vectors(data, features)
+            self.widths = {name: data.features[name].shape[1] for name in chosen_features(data, features)}
             if trainable_features:
                 self.encoded = nn.Parameter(encoded.clone())  # h_enc, (I, D)
             else:
@@ -233,15 +234,14 @@ class AlignRec(Recommender):
 
     def contents(self, encoding: Encoding) -> tuple[Tensor, Tensor]:
         """Return h_mm of users (U, d) and items (I, d)."""
-        e = self.item_id.weight
-        if self.gate == "none":
-            con = e
-        elif self.gate == "content":
-            con = self.mlp(encoding.h)
-        else:
-            con = e * self.mlp(encoding.h)  # h_con
-        items = graph.propagate(encoding.similar, con, encoding.similar_t)
+        items = graph.propagate(encoding.similar, self.con(self.item_id.weight, encoding.h), encoding.similar_t)
         return graph.propagate(self.block, items, self.block_t), items
+
+    def con(self, e: Tensor, h_enc: Tensor) -> Tensor:
+        """Return h_con (n, d) of items with ID vectors ``e`` (n, d) and content ``h_enc`` (n, D)."""
+        if self.gate == "none":
+            return e
+        return self.mlp(h_enc) if self.gate == "content" else e * self.mlp(h_enc)
 
     @once_per_evaluation
     def aggregated(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -332,6 +332,23 @@ class AlignRec(Recommender):
             mm = self.attended(mm, own)[:, 0]
         return {"id": h_u[users] @ (h_i - mm).T, "content": h_u[users] @ mm.T}
 
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        if self.joint or isinstance(self.encoded, nn.Parameter):
+            raise OptionError(
+                "cannot place a new item by a feature table",
+                where="AlignRec",
+                found="an encoder of its own" if self.joint else "trained feature tables",
+                expected="strategy='staged' and trainable_features=False",
+            )
+        tables, _ = new_features(features, self.widths, model="AlignRec", scaling="unit")
+        h_enc, e = torch.cat(list(tables.values()), 1).to(self.encoded), self.item_id.weight
+        scale = graph.diagonal(self.similar).sqrt()  # an edge to itself weighs 1 before the normalisation
+        rows, own = graph.knn_rows(h_enc, self.encoded, self.k, scale)
+        nothing = e.new_zeros(len(h_enc), e.shape[1])
+        mm = rows @ self.con(e, self.encoded) + own[:, None] * self.con(nothing, h_enc)
+        return self.fuse(mm, nothing), None
+
     def score(self, users: Tensor) -> Tensor:
         h_u, h_i = self.final()
         return h_u[users] @ h_i.T
@@ -351,6 +368,13 @@ class MLP(nn.Module):
         return self.second(x).sigmoid() if self.gate == "sigmoid" else self.second(x.relu())
 
 
+def chosen_features(data: Dataset, features: Sequence[str] | str | None = None) -> tuple[str, ...]:
+    """Return the names of the tables that make h_enc, as :class:`AlignRec` says."""
+    if features is None:
+        return (MMENC,) if MMENC in data.features else data.modalities
+    return (features,) if isinstance(features, str) else tuple(features)
+
+
 def item_vectors(data: Dataset, features: Sequence[str] | str | None = None) -> tuple[Tensor, Tensor]:
     """Return h_enc (I, D) of the chosen tables, and (I,) bool which items have any of them.
 
@@ -360,8 +384,6 @@ def item_vectors(data: Dataset, features: Sequence[str] | str | None = None) -> 
     Raises:
         DataError, OptionError: as in :func:`~mmrec_teach.models.content.modality_features`.
     """
-    if features is None and MMENC in data.features:
-        features = MMENC
-    tables = modality_features(data, features, model="AlignRec", scaling="unit")
+    tables = modality_features(data, chosen_features(data, features) or features, model="AlignRec", scaling="unit")
     has = ~np.logical_and.reduce([data.missing[name] for name in tables])
     return torch.cat(list(tables.values()), dim=1), torch.from_numpy(has)

@@ -164,7 +164,7 @@ class Projections(nn.Module):
     ):
         super().__init__()
         tables = modality_features(data, modalities, model=model, scaling=scaling)
-        self.names = tuple(tables)
+        self.names, self.scaling, self.trainable = tuple(tables), scaling, trainable
         for m, table in enumerate(tables.values()):
             if trainable:
                 self.register_parameter(f"table_{m}", nn.Parameter(table.clone()))
@@ -204,6 +204,21 @@ class Projections(nn.Module):
             h = rows(self.layer(name)(rows(self.table(name), distinct)), place)
         present = self.present(name, items)
         return h if present is None else h * present[:, None]
+
+    def new(self, features: Mapping[str, Tensor], model: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Return :func:`new_features` of items that would stand among these by their content.
+
+        Raises:
+            OptionError: as there, or the tables have been trained, so that they are no features any more.
+        """
+        if self.trainable:
+            raise OptionError(
+                "trained feature tables do not say where a new item's features would stand",
+                where=f"{model}(trainable_features=True)",
+                fix="Train with frozen features",
+            )
+        widths = {name: self.table(name).shape[1] for name in self.names}
+        return new_features(features, widths, model=model, scaling=self.scaling)
 
     def views(self) -> dict[str, Tensor]:
         """Return ``item/NAME`` -> h_m of all items; a modality with the name of another view is called ``item/modality-NAME``."""

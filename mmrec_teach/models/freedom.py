@@ -15,7 +15,7 @@ from torch import Tensor
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import OptionError
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import Projections
+from mmrec_teach.models.content import Projections, shares
 from mmrec_teach.ops import graph, losses
 
 
@@ -61,7 +61,7 @@ class FREEDOM(Recommender):
     """
 
     default_weights = {"bpr": 1.0, "bpr_content": 1e-3}
-    parts_note, new_note = "", "its content speaks through the graph of all items, which is built with the model"
+    parts_note = new_note = ""
 
     def __init__(
         self,
@@ -103,12 +103,12 @@ class FREEDOM(Recommender):
             bias=projection_bias,
             trainable=trainable_features,
         )
-        alpha = _alpha(self.modality.names, image_weight, modality_weights)
+        self.k, self.alpha = k, _alpha(self.modality.names, image_weight, modality_weights)
         graphs = [
             graph.knn_graph(self.modality.table(m), k, weights="binary", missing=data.missing[m])  # D^-1/2 S_m D^-1/2
             for m in self.modality.names
         ]
-        similar = graph.mixed(graphs, self.modality.shares(alpha))
+        similar = graph.mixed(graphs, self.modality.shares(self.alpha))
         self.register_buffer("similar", similar, persistent=False)  # S, (I, I), frozen
         self.register_buffer("similar_t", graph.transposed(similar), persistent=False)
         self._edges = data.train.users, data.train.items
@@ -196,6 +196,22 @@ class FREEDOM(Recommender):
         h_users, h_items = self.final()
         content = self.neighbours() if self.n_item_layers else torch.zeros_like(h_items)
         return {"id": h_users[users] @ (h_items - content).T, "content": h_users[users] @ content.T}
+
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        h, (tables, present) = self.item_id.weight, self.modality.new(features, "FREEDOM")
+        share = shares(self.alpha, present).to(h)
+        graphs = [
+            graph.knn_rows(
+                table.to(h), self.modality.table(name), self.k, self.modality.has[:, m].to(h) * self.k**-0.5, "binary"
+            )
+            for m, (name, table) in enumerate(tables.items())
+        ]
+        new = h.new_zeros(len(share), h.shape[1])
+        for _ in range(self.n_item_layers):
+            new = sum(share[:, m, None] * (rows @ h + own[:, None] * new) for m, (rows, own) in enumerate(graphs))
+            h = graph.propagate(self.similar, h, self.similar_t)
+        return new, None
 
     def score(self, users: Tensor) -> Tensor:
         h_users, h_items = self.final()

@@ -5,7 +5,7 @@ Zhang et al., "Mining Latent Structures for Multimedia Recommendation", MM 2021,
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mmrec_teach.data import Dataset
 from mmrec_teach.errors import OptionError, check_choice
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import Projections
+from mmrec_teach.models.content import Projections, shares
 from mmrec_teach.ops import graph, losses
 
 
@@ -66,7 +66,7 @@ class LATTICE(Recommender):
     """
 
     default_weights = {"bpr": 1.0, "l2": 1e-3}
-    parts_note, new_note = "", "its content speaks through the graph of all items, which is built with the model"
+    parts_note = new_note = ""
 
     def __init__(
         self,
@@ -144,14 +144,18 @@ class LATTICE(Recommender):
 
     def edge_weights(self, neighbours: list[Tensor], alpha: Tensor) -> list[Tensor]:
         """Return, per modality, the (I, k) values of the learned graph after its symmetric normalisation, with gradient."""
+        weights, scale = self.edges(neighbours, alpha)
+        return [scale[:, None] * w * rows(scale, n.reshape(-1)).view_as(w) for w, n in zip(weights, neighbours, strict=True)]
+
+    def edges(self, neighbours: list[Tensor], alpha: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return, per modality, the (I, k) values of the learned graph before its normalisation, and D^-1/2 (I,), with gradient."""
         weights = []
         for m, (name, near) in enumerate(zip(self.modality.names, neighbours, strict=True)):
             unit = nn.functional.normalize(self.modality(name), dim=1)  # (I, content_dim)
             cosine = (unit[:, None] * rows(unit, near.reshape(-1)).view(*near.shape, -1)).sum(-1)
             weights.append(alpha[:, m, None] * cosine.clamp_min(0))  # a row that lacks m has alpha 0
         degree = sum(w.sum(1) for w in weights)  # (I,)
-        scale = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
-        return [scale[:, None] * w * rows(scale, n.reshape(-1)).view_as(w) for w, n in zip(weights, neighbours, strict=True)]
+        return weights, torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
 
     def learning_product(self, h: Tensor, neighbours: list[Tensor], alpha: Tensor, learned: list[Tensor]) -> Tensor:
         """Return A h with gradients to h, α and the learned graph's weights."""
@@ -255,6 +259,31 @@ class LATTICE(Recommender):
         h_users, h_items = self.final()
         content = nn.functional.normalize(self.mined(), dim=1) if self.n_item_layers else torch.zeros_like(h_items)
         return {"id": h_users[users] @ (h_items - content).T, "content": h_users[users] @ content.T}
+
+    @torch.no_grad()
+    def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        h, (tables, present) = self.item_id.weight, self.modality.new(features, "LATTICE")
+        share = shares(self.modality_weight.softmax(0), present).to(h)  # α of the new ones
+        _, scale = self.edges(self.neighbours(), self.alpha())
+        raw, learned, degree = [], [], h.new_zeros(len(share))
+        for m, (name, table) in enumerate(tables.items()):
+            table, has = table.to(h), self.modality.has[:, m].to(h)
+            old = graph.diagonal(getattr(self, f"similar_{m}")).sqrt()  # an edge to itself weighs 1 before the normalisation
+            raw.append(graph.knn_rows(table, self.modality.table(name), self.k, old))
+            new = self.modality.layer(name)(table) * present[name].to(h)[:, None]
+            plain, own = graph.knn_rows(new, self.modality(name), self.k, has, new_scale=new.any(1).to(h))
+            learned.append((plain, own))
+            degree = degree + share[:, m] * ((plain @ h.new_ones(self.n_items, 1))[:, 0] + own)
+        new_scale = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
+        new = h.new_zeros(len(share), h.shape[1])
+        matrix, transpose = self.item_graph()
+        for _ in range(self.n_item_layers):
+            of_raw = sum(share[:, m, None] * (rows @ h + own[:, None] * new) for m, (rows, own) in enumerate(raw))
+            scaled, new_scaled = scale[:, None] * h, new_scale[:, None] * new
+            of_learned = sum(share[:, m, None] * (r @ scaled + own[:, None] * new_scaled) for m, (r, own) in enumerate(learned))
+            new = self.raw_share * of_raw + (1 - self.raw_share) * new_scale[:, None] * of_learned
+            h = graph.propagate(matrix, h, transpose)
+        return nn.functional.normalize(new, dim=1), None
 
     def score(self, users: Tensor) -> Tensor:
         h_users, h_items = self.final()

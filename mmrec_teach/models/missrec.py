@@ -19,7 +19,7 @@ from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
 from mmrec_teach.errors import DataError, OptionError, check_choice
 from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
-from mmrec_teach.models.content import Projections, new_features
+from mmrec_teach.models.content import Projections
 from mmrec_teach.models.layers import whole
 from mmrec_teach.models.pretrained import start
 from mmrec_teach.models.sequential import ITEM_DROPS, SequenceRecommender, inside, last, pulled_together
@@ -442,8 +442,7 @@ class MISSRec(SequenceRecommender):
     @torch.no_grad()
     def new_items(self, features: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
         self.check_searchable()
-        widths = {name: self.modality.table(name).shape[1] for name in self.modality.names}
-        tables, present = new_features(features, widths, model="MISSRec", scaling=self.options["scaling"])
+        tables, present = self.modality.new(features, "MISSRec")
         has = torch.stack(list(present.values()), 1).to(self.place.weight)
         has = torch.ones_like(has) if self.options["missing"] == "bias" else has
         tokens = [self.modality.layer(name)(table.to(has)) for name, table in tables.items()]

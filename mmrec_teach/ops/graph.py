@@ -228,6 +228,44 @@ def nearest(
     return kept, torch.cat(found), torch.cat(cosines)
 
 
+def knn_rows(
+    new: Tensor, features: Tensor, k: int, scale: Tensor, weights: str = "cosine", new_scale: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    r"""Return the rows that :func:`knn_graph` would have for more items, while those that are there keep theirs.
+
+    Args:
+        new: (n, d) features of the new items, each of which is its own first neighbour; a zero row gets an empty row.
+        features: (I, d) of the items that are there.
+        k: neighbours, the item itself counted.
+        scale: (I,) :math:`D_r^{-1/2}` of the items that are there; one with 0 is nobody's neighbour.
+        weights: as in :func:`knn_graph`.
+        new_scale: (n,) :math:`D_r^{-1/2}` of the new ones; None: of the very rows returned.
+
+    Returns:
+        (n, I) sparse CSR, symmetrically normalised, and (n,) the values of the items' edges to themselves.
+    """
+    cosine = torch.nn.functional.normalize(new, dim=1) @ torch.nn.functional.normalize(features, dim=1).T
+    cosine = cosine.masked_fill(scale == 0, -torch.inf)
+    near = top_k(cosine, k - 1) if k > 1 else torch.zeros(len(new), 0, dtype=torch.int64, device=new.device)
+    there = near >= 0
+    near = near.clamp_min(0)
+    value = cosine.gather(1, near).clamp_min(0) if weights == "cosine" else torch.ones_like(near, dtype=new.dtype)
+    has = new.any(1).to(new.dtype)
+    value = value.masked_fill(~there, 0) * has[:, None]
+    if new_scale is None:
+        new_scale = (value.sum(1) + 1).rsqrt() * has
+    row = torch.arange(len(new), device=new.device).repeat_interleave(near.shape[1])
+    value = new_scale[:, None] * value * scale[near]
+    return csr(row, near.reshape(-1), value.reshape(-1), (len(new), len(features))), new_scale.square() * has
+
+
+def diagonal(matrix: Tensor) -> Tensor:
+    """Return the diagonal (n,) of a square sparse CSR matrix."""
+    row, column = _coordinates(matrix)
+    own = row == column
+    return torch.zeros(len(matrix), dtype=matrix.dtype, device=matrix.device).index_add_(0, row[own], matrix.values()[own])
+
+
 def knn_graph(
     features: Tensor | np.ndarray,
     k: int = 10,
