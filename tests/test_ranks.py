@@ -60,6 +60,14 @@ def test_two_ranks_are_one(found, case):
             torch.testing.assert_close(result[case]["state"][name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
+@pytest.mark.parametrize("name", two_ranks.DROPOUT)
+def test_with_dropout_the_ranks_stay_one_model(found, name):
+    one, other = (result[f"dropout {name}"] for result in found)
+    assert all(torch.equal(value, other[key]) for key, value in one.items())
+    fresh = two_ranks.create(name, in_order(make_tiny()), **two_ranks.DROPOUT[name])
+    assert not torch.equal(one["place.weight"], fresh.state_dict()["place.weight"])
+
+
 def test_the_command_under_torchrun(out, capsys, tmp_path):
     assert main([*two_ranks.COMMAND, "--out", str(tmp_path)]) == 0
     alone = capsys.readouterr().out.splitlines()

@@ -24,6 +24,8 @@ CASES = {
     ),
     "unisrec": ("unisrec", {**SMALL, "experts": 2}, {"seq_seq": 0.5, "ce": 0.5}),
 }
+DROPOUT = {"missrec": {**SMALL, "dropout": 0.3, "ids": False}, "unisrec": {**SMALL, "dropout": 0.3, "experts": 2}}
+"""Each rank draws its own here, what the second reading lacks included."""
 COMMAND = ["pretrain-sequences", "--data", "bazaar/attic", "--epochs", "1", "--device", "cpu", "--quiet", "--options"]
 COMMAND += ["dim=8,heads=2,inner=8,length=8,dropout=0,feature_dropout=0,augment=items"]
 BATCH = 61
@@ -58,6 +60,12 @@ def main(out: str) -> None:
         for case in CASES:
             model, losses = trained(case, data, ranks)
             found[case] = {"losses": losses, "state": model.state_dict()}
+        for name, options in DROPOUT.items():
+            model = create(name, data, **options)
+            trainer = Trainer(model, data, weights=model.pretraining, batch_size=20, device="cpu", metrics_every=0, ranks=ranks)
+            for _ in range(4):
+                trainer.epoch()
+            found[f"dropout {name}"] = model.state_dict()
         few = Ranks(ranks.rank, ranks.size).rows(next(Trainer(model, data, device="cpu").batches(1, torch.Generator())))
         found["few"] = len(few.users)
         torch.save(found, f"{out}/{ranks.rank}.pt")

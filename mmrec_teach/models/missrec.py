@@ -358,12 +358,13 @@ class MISSRec(SequenceRecommender):
         items, lengths = batch.items, batch.lengths
         if not self.training or self.drop_p == 0:
             return self.read(items, lengths)[0]
+        among = span(len(items), items.device)  # asked by every rank, whatever its dropout has left of the draws below
         of_items = self.augment == "items"
         if self.augment in ("either", "released"):
             of_items = bool(torch.rand((), generator=self.generator) < ITEM_DROPS)
         if not of_items:
             return self.read(items, lengths, self.drop_p)[0]
-        fewer = self.without_some(items, lengths, self.drop_p)
+        fewer = self.without_some(items, lengths, self.drop_p, among)
         return self.read(*fewer, pictures=(items, lengths) if self.augment == "released" else None)[0]
 
     # -- the items' side --------------------------------------------------------------------------------------------------------

@@ -149,12 +149,16 @@ class SequenceRecommender(Recommender):
                 )
 
     # -- reading a history twice -----------------------------------------------------------------------------------------
-    def without_some(self, items: Tensor, lengths: Tensor, p: float) -> tuple[Tensor, Tensor]:
+    def without_some(self, items: Tensor, lengths: Tensor, p: float, among: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Return histories of which each item was dropped with probability ``p``, but for the latest where nothing would be left.
 
-        The draws are those of the whole batch, so that several ranks drop what one would.
+        Args:
+            items, lengths: as in a SequenceBatch.
+            p: from 0 to below 1.
+            among: where these rows begin in the whole batch and how many it has, see :func:`~mmrec_teach.ops.gather.span`; drawn is
+                for all of them, so that several ranks drop what one would.
         """
-        begin, n = span(len(items), items.device)
+        begin, n = among
         keep = torch.rand(n, items.shape[1], generator=self.generator)[begin : begin + len(items)] >= p
         return thinned(items, lengths, keep.to(items.device))
 

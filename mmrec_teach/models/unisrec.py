@@ -192,8 +192,9 @@ class UniSRec(SequenceRecommender):
         """Return s (B, d) of the same histories less some of their items, or of feature entries; in eval mode of the whole."""
         items, lengths = batch.items, batch.lengths
         if self.training and self.drop_p > 0:
+            among = span(len(items), items.device)  # asked by every rank, whatever its dropout has left of the draws below
             if torch.rand((), generator=self.generator) < ITEM_DROPS:
-                items, lengths = self.without_some(items, lengths, self.drop_p)
+                items, lengths = self.without_some(items, lengths, self.drop_p, among)
             else:
                 v = self.adapted(self.drop_p)
         return last(self(v, items), lengths)
