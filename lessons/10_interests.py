@@ -40,8 +40,8 @@ figures.contact_sheet(
 )
 
 # %% [markdown]
-# The mean of these vectors is a boot with a trace of lamp. The backpacks are gone. Yet to a shop they may matter as much: she buys them, and no one
-# who loves boots alone would.
+# Sum her history up in one mean, and it is nine parts boot, five lamp, two backpack: mostly boot. Yet the backpacks may tell as much: no one who loves
+# boots alone would take them.
 #
 # MISSRec (Wang et al., 2023) therefore asks first **what is there to be interested in at all**: it clusters the pictures and the captions of *all*
 # items. A history is then a short list: which clusters occur in it, each once. A cluster is called an **interest**. Nobody tells it how many boots
@@ -99,10 +99,10 @@ plane, heap = heaps(1)
 
 # %% [markdown] tags=["exercise-heading"]
 # ### Exercise · 8 min · 2 points · difficulty 1 of 3
-# Write `local_density`: how close are the k nearest?.
+# Write `local_density`: how close the k nearest are.
 # *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
 
-# %% tags=["exercise"] exercise={"id": "local_density", "title": "how close are the k nearest?", "points": 2, "minutes": 8, "difficulty": 1, "hints": ["Three steps: all squared distances, the k smallest of each row, and exp of minus their mean. Where does the dimension come in?", "Without a loop: `x[:, None] - x` has shape (N, N, d). Square it and take the mean over the last axis: that is the squared distance divided by d, all at once.", "`.topk(k, dim=1, largest=False).values` are the k smallest of each row; the point itself is among them, at 0, as it should be. Then torch.exp(-mean)."]}
+# %% tags=["exercise"] exercise={"id": "local_density", "title": "how close the k nearest are", "points": 2, "minutes": 8, "difficulty": 1, "hints": ["Three steps: all squared distances, the k smallest of each row, and exp of minus their mean. Where does the dimension come in?", "Without a loop: `x[:, None] - x` has shape (N, N, d). Square it and take the mean over the last axis: that is the squared distance divided by d, all at once.", "`.topk(k, dim=1, largest=False).values` are the k smallest of each row; the point itself is among them, at 0, as it should be. Then torch.exp(-mean)."]}
 def local_density(x, k):
     """Density of every point.
 
@@ -112,7 +112,7 @@ def local_density(x, k):
     Returns:
         (N,) float, between 0 and 1.
     """
-    raise NotImplementedError("Write `local_density`: how close are the k nearest?")
+    raise NotImplementedError("Write `local_density`: how close the k nearest are")
 
 # %%
 check("local_density")
@@ -144,10 +144,10 @@ density_map(
 
 # %% [markdown] tags=["exercise-heading"]
 # ### Exercise · 12 min · 3 points · difficulty 3 of 3
-# Write `distance_to_denser`: how far to somewhere denser?.
+# Write `distance_to_denser`: how far it is to somewhere denser.
 # *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
 
-# %% tags=["exercise"] exercise={"id": "distance_to_denser", "title": "how far to somewhere denser?", "points": 3, "minutes": 12, "difficulty": 3, "hints": ["Make an (N, N) table of True and False: does column j count as denser than row i? Then set the others aside and take the smallest distance of each row.", "`density > density[:, None]` is that table without the rule for equal ones. For these: equal density and an earlier row, `row < row[:, None]` with row = torch.arange(len(density)). Join with | and &.", "`distance.masked_fill(~denser, float('inf')).amin(1)` is infinite where nothing is denser; there, torch.where takes `distance.amax(1)`."]}
+# %% tags=["exercise"] exercise={"id": "distance_to_denser", "title": "how far it is to somewhere denser", "points": 3, "minutes": 12, "difficulty": 3, "hints": ["Make an (N, N) table of True and False: does column j count as denser than row i? Then set the others aside and take the smallest distance of each row.", "`density > density[:, None]` is that table without the rule for equal ones. For these: equal density and an earlier row, `row < row[:, None]` with row = torch.arange(len(density)). Join with | and &.", "`distance.masked_fill(~denser, float('inf')).amin(1)` is infinite where nothing is denser; there, torch.where takes `distance.amax(1)`."]}
 def distance_to_denser(distance, density):
     """Delta of every point.
 
@@ -157,7 +157,7 @@ def distance_to_denser(distance, density):
     Returns:
         (N,) float; a point with nothing denser gets the largest distance of its own row.
     """
-    raise NotImplementedError("Write `distance_to_denser`: how far to somewhere denser?")
+    raise NotImplementedError("Write `distance_to_denser`: how far it is to somewhere denser")
 
 # %%
 check("distance_to_denser")
@@ -172,12 +172,12 @@ hint("distance_to_denser")
 three = dpc_knn(plane, 3, peaks=peaks)
 density_map(
     plane, peaks.density, parent=peaks.parent, centres=three.centres,
-    title="Uphill from everywhere: short steps, and three long ones, from hilltop to hilltop",
+    title="Uphill from everywhere: short steps, and two long ones, from hilltop to hilltop",
 )
 
 # %% [markdown]
-# *Takeaway: delta is the length of a point's line. Nearly all are short. Long ones start at hilltops (framed). The framed point without a line is
-# the densest of all.*
+# *Takeaway: delta is the length of a point's line (divided by √2: a point here has two numbers). Nearly all are short. The longest start at hilltops
+# (framed). The framed point without a line, number 1, is the densest of all.*
 #
 # ## The decision graph
 # Draw density across, delta up. Most points crouch at the bottom. Centres stand alone, high up and to the right. To choose $K$ of them, take the $K$ largest
@@ -313,11 +313,10 @@ pd.DataFrame(found).map(lambda v: f"{v[0]:.2f}" if v[0] == v[1] else f"{v[0]:.2f
 # %%
 grid = (4, 6, 12, 24, 48, 96)
 curves = {m: [recovery(clusters(pictures.x, m, n), kind[pictures.items])["ari"] for n in grid] for m in METHODS}
-best = max(curves, key=lambda m: max(curves[m]))
 figures.lines(
     grid, curves, x_title="clusters K", y_title="ARI with the kinds", log_x=True, markers=True,
-    title=f"Raw pictures: nobody goes beyond {max(max(c) for c in curves.values()):.2f}",
-)
+    title=f"Raw pictures, k = 5: nobody goes beyond {max(max(c) for c in curves.values()):.2f}",
+).update_xaxes(tickvals=grid)
 
 # %% jupyter={"source_hidden": true}
 dpc, (low, high) = found["raw"]["DPC-KNN"][0], found["raw"]["k-means"]
@@ -325,22 +324,37 @@ answer = "DPC-KNN" if dpc > high else "k-means" if dpc < low else "neither: k-me
 reveal("planted", answer, f"DPC-KNN {dpc:.2f}; k-means from {low:.2f} to {high:.2f}, depending on where it starts.")
 
 # %% [markdown]
-# *Takeaway: about a third of the way, whoever clusters. On raw pictures DPC-KNN lies within what k-means' seeds differ by; scaled to length 1 it is at or below the lowest of
-# them. What it has for itself: it needs no luck, the same pictures give the same clusters.*
+# *Takeaway: about a third of the way, whoever clusters. On raw pictures DPC-KNN lies within what k-means' seeds differ by; scaled to length 1 it is below
+# all of them. What it has for itself: it needs no luck, the same pictures give the same clusters.*
 #
-# Why so much worse than in the plane? Look at its decision graph:
+# Why is it no better than k-means here, when it was in the plane? Look at the decision graph of the scaled pictures:
 
 # %%
-wide = density_peaks(tokens_of(bazaar, "image", "unit").x, 5)
-twelve = dpc_knn(tokens_of(bazaar, "image", "unit").x, 12, 5, peaks=wide).centres
+unit = tokens_of(bazaar, "image", "unit").x
+wide = density_peaks(unit, 5)
+twelve = dpc_knn(unit, 12, 5, peaks=wide).centres
 decision_graph(
     wide.density, wide.delta, twelve, hover=titles[pictures.items],
-    title=f"64 dimensions: densities from {wide.density.min():.3f} to {wide.density.max():.3f}, and no gap after the twelfth",
+    title=f"64 numbers a point: densities from {wide.density.min():.3f} to {wide.density.max():.3f}, and no gap after the twelfth",
 )
 
 # %% [markdown]
-# *Takeaway: in many dimensions everybody is about as far from everybody. Densities hardly differ, so the product is nearly delta alone; no hill stands out. There is no
-# natural K here to read off.*
+# *Takeaway: no hill stands out, and there is no K to read off. Look at the densities: all nearly 1. At length 1 no two points are farther apart than
+# $2/\sqrt{64}$, so $d^2$ is small and $\exp(-d^2)$ is nearly 1 everywhere. The product is then nearly delta alone, and lonely points (left) become centres.*
+#
+# So density depends on the **scale** of the features. Multiply all raw pictures by one number $c$: nobody's neighbours change. Do the clusters?
+
+# %%
+scales = {}
+for c in (0.25, 0.5, 1.0, 2.0):
+    rho = density_peaks(c * pictures.x, 5).density
+    ari = {m: recovery(clusters(c * pictures.x, m, 12), kind[pictures.items])["ari"] for m in ("DPC-KNN", "k-means")}
+    scales[f"c = {c}"] = {"lowest density": rho.min().item(), "highest": rho.max().item()} | ari
+pd.DataFrame(scales).T.round(2)
+
+# %% [markdown]
+# *Takeaway: DPC-KNN is not free of scale: here it works at the length that the features happen to have, and loses half or more at a quarter of it. k-means
+# does not care. Before you blame k or K, look at the spread of the densities.*
 #
 # ## Experiment 2 · what do clusters follow?
 # An item has more than its kind. Its picture shows hue, tone and pattern; its caption tells hue, spirit and making. Twelve clusters of each, rows at length 1:
@@ -354,7 +368,7 @@ for name in ("image", "text"):
         each = clusters(tokens.x, method, 12)
         follows[name, method] = {f: recovery(each, values[tokens.items])["ari"] for f, values in truths.items()}
 followed = pd.DataFrame(follows).T
-followed.round(2)
+followed.round(2) + 0.0  # no minus before a zero
 
 # %% jupyter={"source_hidden": true}
 words = followed.loc["text"].loc["DPC-KNN"]
@@ -374,9 +388,11 @@ reveal(
 both = tokens_of(bazaar)
 mixed = dpc_knn(both.x, 12, 5)
 for m, name in enumerate(both.names):
-    rho = density_peaks(both.x, 5).density[torch.from_numpy(both.modality == m)]
-    print(f"{name}: {len(rho)} tokens, median density {rho.median():.2f}, median length {both.x[both.modality == m].norm(dim=1).median():.2f}")
-print(f"the largest of 12 clusters has {int(mixed.sizes.max())} of {len(both.x)} tokens: {np.bincount(both.modality[mixed.assignment == mixed.sizes.argmax()])} of each modality")
+    of = torch.from_numpy(both.modality == m)
+    rho, length = density_peaks(both.x, 5).density[of], both.x[of].norm(dim=1)
+    print(f"{name}: {len(rho)} tokens, median density {rho.median():.2f}, median length {length.median():.2f}")
+sides = np.bincount(both.modality[mixed.assignment == mixed.sizes.argmax()])
+print(f"the largest of 12 clusters has {sides.sum()} of {len(both)} tokens: " + ", ".join(f"{n} {m}" for n, m in zip(sides, both.names)))
 
 # %% [markdown]
 # *Takeaway: one dense ball of captions, thin pictures around it, and clusters that say little. Two feature spaces in one table have nothing in common, not even a length. This is why MISSRec
@@ -408,19 +424,20 @@ for epochs, model in models.items():
     tokens = token_table(model)
     own = recovery(model.interest_of[model.has], kind[tokens.items])
     sides = recovery(model.interest_of[model.has], tokens.modality)
-    rows[f"{epochs} epochs"] = {"interests": len(model.interest), "of one kind": own["pairs"], "by chance": own["chance"],
+    rows[f"{epochs} epochs"] = {"of one kind": own["pairs"], "by chance": own["chance"],
                                 "of one modality": sides["pairs"], "by chance ": sides["chance"]}
 purity = pd.DataFrame(rows).T
+print(f"{len(models[3].interest)} interests of {len(tokens)} tokens. Of two tokens of one interest, how often are both …")
 purity.round(3)
 
 # %% jupyter={"source_hidden": true}
 alike = purity["of one kind"].iloc[-1]
 answer = "nearly always" if alike > 0.9 else "three quarters" if alike > 0.65 else "about half, as before"
-reveal("training", answer, f"{purity['of one kind'].iloc[0]:.2f} before, {alike:.2f} after.")
+reveal("training", answer, f"{purity['of one kind'].iloc[0]:.3f} before, {alike:.3f} after.")
 
 # %% [markdown]
-# *Takeaway: the kinds are not in the features, they are in the **histories**: who takes boots takes boots again. Training moves the tokens of things that are taken together, and so the
-# clusters find the kinds. And a "multi-modal" interest is one of pictures or one of captions: next to none has both.*
+# *Takeaway: what features tell only in part, **histories** tell plainly: who takes boots takes boots again. Training moves the tokens of things that are taken
+# together, and so the clusters find the kinds. And a "multi-modal" interest is one of pictures or one of captions: next to none has both.*
 #
 # So 24 clusters, one for the pictures and one for the captions of each kind, would be the truth now. Who finds them?
 
@@ -433,20 +450,20 @@ pd.DataFrame({"0 epochs": before, "3 epochs": after}).map(lambda v: f"{v[0]:.2f}
 
 # %% [markdown]
 # *Takeaway: once the hills stand apart, every method finds most of them. k-means, told the right K, finds more than density peaks. Compact clusters of like size are what k-means is made
-# for, and training makes such clusters. (Train on, and tokens spread by taste within a kind: at 12 epochs all find fewer kinds, density peaks the fewest; the study below has it.)*
+# for, and training makes such clusters. (Train on, and all of them find fewer kinds at K = 24, density peaks the fewest: docs/studies.md.)*
 #
 # ## Whom does that describe?
 # v0193 again: all tokens on one map, hers lit up, a colour for each interest. For the picture we take 24 interests.
 
 # %%
 few = dpc_knn(tokens.x, 24, 5)
-projector = Projector(seed=0)
+projector = Projector(n_neighbors=40, min_dist=0.9, seed=0, metric="euclidean")
 xy = projector.fit(tokens.x.numpy())
 names = {}
 for number in range(24):
     of = few.assignment.numpy() == number
     most = pd.Series(kinds[kind[tokens.items[of]]]).value_counts()
-    names[number] = f"{most.index[0]}, {'picture' if tokens.modality[of].mean() < 0.5 else 'words'}"
+    names[number] = f"{most.index[0]}, {'pictures' if tokens.modality[of].mean() < 0.5 else 'words'}"
 labels = [f"{titles[i]}: {tokens.names[m]}" for i, m in zip(tokens.items, tokens.modality)]
 interest_map(xy, few.assignment, np.isin(tokens.items, taken), names=names, hover=labels, kept=projector.kept())
 
@@ -459,8 +476,8 @@ figures.contact_sheet(
 )
 
 # %% [markdown]
-# *Takeaway: sixteen things, thirty-two tokens, a handful of interests. Each interest is named by its most frequent kind; where pictures under one name are of another kind, the cluster is
-# impure.*
+# *Takeaway: sixteen things, thirty-two tokens, a handful of interests. An interest is named after the kind that most of its tokens have; where a thing stands under another
+# name, the cluster took in what is near its border. With so few interests some also hold pictures and words.*
 #
 # ## Each interest once
 # What the encoder reads is not the history but the interests that occur in it, **each once**: nine boots are one token, two backpacks are one token. Of many histories at once that is
@@ -563,7 +580,7 @@ reveal("finder", "without clusters it is worst by far" if spread >= 0.03 and rec
 # `python benchmarks/interests.py --print` in the course's folder has the study.*
 #
 # ## What if …
-# Move K and k. Watch the centres on the left, and what is recovered on the right. Try first: `features` on text; then image with `scaling` raw and `points join` parent, and k
+# Move K and k. Watch the centres on the left, and what is recovered on the right. Try first: `features` on text; then image with `scaling` raw and `points join` parent (uphill), and k
 # from 5 to 20.
 
 # %%

@@ -91,11 +91,19 @@ def test_uphill_on_raw_pictures_is_the_best_of_density_peaks_and_loses_on_unit_r
         assert ari(dpc_knn(unit.x, 12, k, assign="parent").assignment, kind(unit)) < low
 
 
-def test_densities_hardly_differ_in_many_dimensions():
+def test_density_depends_on_the_scale():
     peaks = density_peaks(tokens("image", "unit").x, 5)
+    assert float(peaks.density.min()) > np.exp(-4 / 64)
     assert float(peaks.density.min()) > 0.98
     score = peaks.score.sort(descending=True).values
     assert float(score[11] / score[12]) < 1.1, "no gap after the twelfth"
+    raw = tokens("image", "raw")
+    dpc = {c: ari(dpc_knn(c * raw.x, 12, 5).assignment, kind(raw)) for c in (0.25, 0.5, 1.0, 2.0)}
+    assert dpc[1.0] == max(dpc.values())
+    assert dpc[0.25] < dpc[1.0] / 2
+    for seed in SEEDS:
+        own = [ari(kmeans(c * raw.x, 12, seed), kind(raw)) for c in dpc]
+        assert max(own) - min(own) < 0.02, "k-means does not care"
 
 
 def test_pictures_follow_the_kind_and_captions_the_spirit():

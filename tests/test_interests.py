@@ -16,7 +16,7 @@ from mmrec_teach.evaluation.recovery import recovery, token_table, tokens_of
 from mmrec_teach.models import create
 from mmrec_teach.ops.clustering import density_peaks, dpc_knn
 from mmrec_teach.views.figures import alt_text
-from mmrec_teach.views.figures_interests import decision_graph, density_map, interest_map
+from mmrec_teach.views.figures_interests import LIT, decision_graph, density_map, interest_map
 from mmrec_teach.views.interests import GRID, whatif_interests
 
 
@@ -94,7 +94,8 @@ def test_the_density_map_joins_points_to_their_parents(plane):
     child = int((peaks.parent >= 0).nonzero()[0, 0])
     assert (lines.x[0], lines.x[1]) == (plane[child, 0], plane[peaks.parent[child], 0])
     np.testing.assert_allclose(points.marker.color, peaks.density)
-    assert list(framed.text) == ["1", "2"]
+    assert list(framed.x) == [float(plane[3, 0]), float(plane[1, 0])]
+    assert [note.text for note in figure.layout.annotations] == ["<b>1</b>", "<b>2</b>"]
     assert "2 centres framed" in alt_text(figure)
     assert len(density_map(plane, peaks.density).data) == 1
     with pytest.raises(InputError, match="one density"):
@@ -107,7 +108,7 @@ def test_the_interest_map_lights_up_what_was_taken(plane):
     interest, taken = np.arange(60) % 3, np.zeros(60, dtype=bool)
     taken[[0, 3, 4]] = True  # twice interest 0, once interest 1
     figure = interest_map(plane, interest, taken, names={0: "boots"})
-    bright = [trace for trace in figure.data if trace.marker.size == 14]
+    bright = [trace for trace in figure.data if trace.marker.size == LIT]
     assert [trace.name for trace in bright] == ["boots (2)", "interest 1 (1)"]
     assert len({(trace.marker.color, trace.marker.symbol) for trace in bright}) == 2
     assert len(figure.data[0].x) == 20, "the third interest stays grey"
@@ -132,7 +133,13 @@ def test_the_panel_shows_what_dpc_knn_finds(bazaar):
     assert "K = 12, k = 5" in title
     assert len(panel.figure.data[1].x) == 12
     seen = [shown()]
-    for name, value in (("neighbours", 10), ("scaling", "raw"), ("assign", "parent"), ("measure", "NMI"), ("itself", False)):
+    for name, value in (
+        ("neighbours", 10),
+        ("scaling", "raw"),
+        ("assign", "parent"),
+        ("measure", "NMI"),
+        ("itself", "left out"),
+    ):
         panel.controls[name].value = value
         seen.append(shown())
         assert seen[-1][0] != seen[-2][0], name
@@ -179,3 +186,18 @@ def test_distinct_interests_of_a_history(bazaar):
         distinct.append(len(set(model.interest_of[row[:length]].flatten().tolist()) - {len(model.interest)}))
     assert told["interests read"] == pytest.approx(np.mean(distinct))
     assert told["interests read at 24"] < told["interests read"] <= told["tokens read"]
+
+
+def test_after_longer_training_fewer_kinds_are_found_at_24(report):
+    told = {
+        epoch: {
+            m: np.mean(
+                [r["at 24"][m]["ari"]["mean"] for r in report["trained"] if (r["interests"], r["epoch"]) == ("dpc", epoch)]
+            )
+            for m in study.METHODS
+        }
+        for epoch in (1, 12)
+    }
+    assert all(told[12][m] < told[1][m] for m in study.METHODS)
+    for epoch in (1, 12):
+        assert max(told[epoch][m] for m in study.METHODS[:2]) < min(told[epoch][m] for m in study.METHODS[2:])

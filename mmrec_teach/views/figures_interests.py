@@ -14,6 +14,8 @@ from mmrec_teach.views.figures import _finish, _map_axis, _names, honesty, map_r
 from mmrec_teach.views.projection import as_table
 
 OTHERS = {"size": 6, "color": palette.FAINT, "symbol": "circle", "line": {"width": 0}}
+LIT = 12
+"""Size of a token of the history."""
 CURVE = 60
 """Points of the line of equal products."""
 
@@ -156,16 +158,24 @@ def density_map(
         figure.add_scatter(
             x=places[rows, 0],
             y=places[rows, 1],
-            mode="markers+text",
+            mode="markers",
             name="centres",
-            text=[str(n + 1) for n in range(len(rows))],
-            textposition="top center",
-            textfont={"size": 16, "color": palette.INK},
             hoverinfo="skip",
             marker={"size": 18, "symbol": "diamond-open", "color": palette.RED, "line": {"width": 3}},
         )
-    (x_range, y_range) = map_range(places)
-    figure.update_xaxes(range=x_range).update_yaxes(range=y_range)
+    for n, row in enumerate(rows):
+        figure.add_annotation(
+            x=places[row, 0],
+            y=places[row, 1],
+            text=f"<b>{n + 1}</b>",
+            showarrow=False,
+            yshift=24,
+            bgcolor=palette.PAPER,
+            bordercolor=palette.RED,
+            borderpad=2,
+        )
+    x_range, y_range = map_range(places)
+    figure.update_xaxes(range=x_range, title="first number").update_yaxes(range=y_range, scaleanchor="x", title="second number")
     text = title or f"{len(rho):,} points: the densest has {number(rho.max(initial=0))}, the median {number(np.median(rho))}"
     alt = f"Map of {len(rho):,} points, darker where denser"
     alt += ", each joined to its nearest denser point" if parent is not None else ""
@@ -183,7 +193,7 @@ def interest_map(
     method: str = "UMAP",
     kept: float | None = None,
     title: str | None = None,
-    height: int = 520,
+    height: int = 560,
 ) -> go.Figure:
     """All tokens on a map, grey; those of one user's history lit up, one colour and shape an interest.
 
@@ -246,7 +256,7 @@ def interest_map(
             mode="markers",
             name=wrapped(f"{label} ({counts[k]})", 28),
             legendgroup=str(k),
-            marker={"size": 14, "color": colour, "symbol": symbol, "line": {"width": 1.2, "color": palette.INK}},
+            marker={"size": LIT, "color": colour, "symbol": symbol, "line": {"width": 1.2, "color": palette.INK}},
             text=told[bright],
             hovertemplate="%{text}<br>in the history<extra>" + label + "</extra>",
         )

@@ -43,7 +43,7 @@ class WhatIfInterests:
             "scaling": w.Dropdown(options=["unit", "raw"], value="unit", description="scaling", **wide),
             "assign": w.Dropdown(options=["nearest", "parent"], description="points join", **wide),
             "measure": w.Dropdown(options=list(MEASURES), description="measure", **wide),
-            "itself": w.Checkbox(value=True, description="a point is its own neighbour", indent=False),
+            "itself": w.Dropdown(options=["counts", "left out"], description="the point itself", **wide),
         }
         self.plot = LivePlot(self._empty(), "interests", "mmrec-map")
         self._sentence = Sentence(text="")
@@ -77,7 +77,7 @@ class WhatIfInterests:
         if of not in self._tokens:
             self._tokens[of] = tokens_of(self._data, *of)
         tokens = self._tokens[of]
-        how = (*of, min(c["neighbours"], len(tokens) - 1), c["itself"])
+        how = (*of, min(c["neighbours"], len(tokens) - 1), c["itself"] == "counts")
         if how not in self._peaks:
             self._peaks[how] = density_peaks(tokens.x, how[2], include_self=how[3])
         return tokens, self._peaks[how], how
