@@ -55,7 +55,9 @@ print(f"planted in v0193: {', '.join(kinds[k] for k in bazaar.truth.user_interes
 
 # %% [markdown]
 # ## Commit first
-# MISSRec's paper clusters by **DPC-KNN** (density peaks by nearest neighbours); its released code runs mini-batch *k*-means instead.
+# MISSRec's paper clusters by **DPC-KNN** (density peaks by nearest neighbours), which this lesson builds. Its released code runs mini-batch *k*-means instead.
+# *k*-means begins with K middles drawn at random; every point joins the nearest, each middle moves to the mean of its points, and so on until nothing
+# moves. Mini-batch *k*-means does the same with a part of the points at a time.
 
 # %%
 predict(
@@ -251,7 +253,8 @@ check("join_centres")
 hint("join_centres")
 
 # %% [markdown]
-# Your four functions in a row, and the package's, on all pictures of the bazaar (write exercises 1 to 4 first):
+# A **token** is the feature vector of one picture, or of one caption. Your four functions in a row, and the package's, on all picture tokens of the bazaar
+# (write exercises 1 to 4 first):
 
 # %%
 pictures = tokens_of(bazaar, "image")
@@ -294,7 +297,7 @@ pd.DataFrame(toy).T.round(2)
 # Uphill is better still: the nearest centre draws its border halfway between two centres, though one heap is wide.*
 #
 # ## Experiment 1 · the planted interests
-# Now 64 dimensions, and real tokens: one for each picture. Raw as they are, and scaled to length 1 ("unit"). Three seeds for what has seeds.
+# Now real tokens: the pictures, 64 numbers each. Raw as they are, and scaled to length 1 ("unit"). Three seeds for what has seeds.
 
 # %%
 def against(truth, x, n, k=5):
@@ -399,8 +402,9 @@ print(f"the largest of 12 clusters has {sides.sum()} of {len(both)} tokens: " + 
 # gives each modality an **adapter** $x_{i,m} = e_{i,m}W_m + b_m$, and clusters what comes out. Adapters learn.*
 #
 # ## Experiment 3 · what training does to the interests
-# MISSRec learns to predict what comes next in a history. Before each epoch it clusters all tokens anew; no gradient passes through that. It has as many
-# interests as half of the tokens, so most are small. Nobody tells it a kind.
+# MISSRec learns to predict what comes next in a history. Before each epoch it clusters all tokens anew; no gradient passes through that. It has half as many
+# interests as tokens, so most are small. Nobody tells it a kind. One seed, to save your time; what the takeaways say holds at three (in the course's folder,
+# `tests/test_claims_10.py` measures it).
 
 # %%
 predict(
@@ -580,7 +584,8 @@ reveal("finder", "without clusters it is worst by far" if spread >= 0.03 and rec
 # `python benchmarks/interests.py --print` in the course's folder has the study.*
 #
 # ## What if …
-# Move K and k. Watch the centres on the left, and what is recovered on the right. Try first: `features` on text; then image with `scaling` raw and `points join` parent (uphill), and k
+# Move K and k. Watch the centres on the left, and what is recovered on the right: as ARI, as NMI (normalised mutual information, which grows with K by itself), or as the
+# share of pairs within a cluster that are alike. Try first: `features` on text; then image with `scaling` raw and `points join` parent (uphill), and k
 # from 5 to 20.
 
 # %%
