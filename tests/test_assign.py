@@ -102,7 +102,7 @@ def bare(text: str) -> list[str]:
 # -- what is in it ----------------------------------------------------------------------------------------------------------
 def test_the_folder_holds_what_the_readme_promises(hand_out):
     names = {path.relative_to(hand_out).as_posix() for path in hand_out.rglob("*") if path.is_file()}
-    domains = {f"data/bazaar{rest}.npz" for rest in ("", "-garden", "-kitchen", "-attic", "-encoder")}
+    domains = {f"data/bazaar{rest}.npz" for rest in ("", "-garden", "-kitchen", "-attic", "-encoder", "-sequences")}
     notebooks = {f"{lesson}.ipynb" for lesson in load_plans(ROOT)}
     rest = {"README.md", "requirements.txt", "plan.json", ".course.json", "data/checksums.json", wheel_in(hand_out).name}
     assert names == domains | notebooks | rest
@@ -351,7 +351,8 @@ def test_its_commands_work(hand_out, site):
     program = site / "bin" / "mmrec-teach"
     listed = in_hand_out(hand_out, site, [sys.executable, str(program), "--help"])
     assert listed.returncode == 0, listed.stderr
-    commands = ["atlas", "data", "doctor", "judge", "pretrain", "pretrain-sequences", "sweep", "train", "compare"]
+    commands = ["atlas", "data", "doctor", "judge", "pretrain", "pretrain-sequences", "recommend", "index", "sweep", "train"]
+    commands += ["compare"]
     assert re.findall(r"^    ([a-z-]+)", listed.stdout, re.MULTILINE) == commands
     checked = in_hand_out(hand_out, site, [sys.executable, str(program), "data", "verify"])
     assert checked.returncode == 0, checked.stdout + checked.stderr
