@@ -667,13 +667,13 @@ predict(
 )
 
 # %% [markdown]
-# The panel trains SASRec on prefixes, one row for each, so that a short `length` takes away reading and no targets. Set `n_layers` to 0; back at 1,
-# `length` to 1 and 3. Then `loss` to bce: watch how slowly recall climbs. (It measures on the validation split.)
+# The panel trains SASRec on prefixes, one row for each, so that a short `length` takes away reading and no targets; it reads ten items at most. Set
+# `n_layers` to 0; back at 1, `length` to 1 and 3. Then `loss` to bce: watch how slowly recall climbs. (It measures on the validation split.)
 
 # %%
 whatif(
-    "sasrec", bazaar, controls=["n_layers", "length", "loss", "dropout"], options={"dim": 32, "n_layers": 1, "loss": "ce", "rows": "prefixes"},
-    lr=1e-2, batch_size=1024, epochs=20,
+    "sasrec", bazaar, controls=["n_layers", "length", "loss", "dropout"], lr=1e-2, batch_size=1024, epochs=20,
+    options={"dim": 32, "n_layers": 1, "loss": "ce", "rows": "prefixes", "length": 10},
 )
 
 # %% jupyter={"source_hidden": true}
@@ -684,7 +684,8 @@ answer = "less than popularity finds" if none < transfer["popularity"] else answ
 reveal("no-blocks", answer, f"{none:.3f}, with one block {full:.3f}. Without attention a place knows its own item only; that is the last item, and the last item is most of what order tells.")
 
 # %% [markdown]
-# And the model without ids; press Run. Try `experts` 1, `temperature` 0.5 (the softmax no longer minds small differences), and `modalities`.
+# And the model without ids; press Run. Try `experts` 1, and `temperature` 0.5: the softmax no longer minds small differences of the cosine. Colour the
+# map by category and watch the kinds part; no id told them.
 
 # %%
 whatif(
