@@ -467,7 +467,7 @@ before = against(classes, token_table(models[0]).x, 24)
 pd.DataFrame({"0 epochs": before, "3 epochs": after}).map(lambda v: f"{v[0]:.2f}" if v[0] == v[1] else f"{v[0]:.2f} to {v[1]:.2f}")
 
 # %% [markdown]
-# *Takeaway: once the hills stand apart, every method finds most of them. k-means, told the right K, finds more than density peaks. Compact clusters of like size are what k-means is made
+# *Takeaway: once the hills stand apart, every method finds far more of them. k-means, told the right K, finds more than density peaks. Compact clusters of like size are what k-means is made
 # for, and training makes such clusters. (Train on, and all of them find fewer kinds at K = 24, density peaks the fewest: docs/studies.md.)*
 #
 # ## Whom does that describe?
@@ -498,7 +498,7 @@ figures.contact_sheet(
 # name, the cluster took in what is near its border. With so few interests some also hold pictures and words.*
 #
 # ## Each interest once
-# What the encoder reads is not the history but the interests that occur in it, **each once**: nine boots are one token, two backpacks are one token. Of many histories at once that is
+# What the encoder reads is not the history but the interests that occur in it, **each once**: nine boots shall count as one, two backpacks as one. Of many histories at once that is
 # a small puzzle: rows of unequal length, tokens that are missing, numbers that come again.
 #
 # ## Exercise 5 · each once
@@ -571,7 +571,7 @@ once = pd.DataFrame({
 once.round(2)
 
 # %% [markdown]
-# *Takeaway: with 24 interests, "each once" does what was promised: the frequent kind no longer drowns the rest. With half as many interests as tokens, which is the default, most tokens have an
+# *Takeaway: with 24 interests, "each once" does what was promised: the frequent kind drowns the rest less. With half as many interests as tokens, which is the default, most tokens have an
 # interest nearly to themselves, and "each once" changes far less.*
 #
 # ## Experiment 4 · does the finder matter in the end?
@@ -611,10 +611,10 @@ reveal("finder", "without clusters it is worst by far" if spread >= 0.03 and rec
 whatif_interests(bazaar)
 
 # %% [markdown]
-# *Takeaway: uphill on raw pictures, with k at 10 to 20, is the best that density peaks do here, and there they pass k-means. The same on rows of length 1 loses. Nothing tells you beforehand
+# *Takeaway: uphill on raw pictures, with k = 10 at K = 12 or k = 20 at K = 24, is the best that density peaks do here, and there they pass k-means. The same on rows of length 1 loses. Nothing tells you beforehand
 # which holds for your data: that is what a known truth is for.*
 #
-# And MISSRec itself: `interests`, `interest_ratio` (K as a share of the tokens), `neighbours` (k) and `deduplicate` are switches. The map shows the picture tokens: watch kinds gather.
+# And MISSRec itself: `interests`, `interest_ratio` (K as a share of the tokens), `neighbours` (k) and `deduplicate` are switches. The maps show the tokens: watch kinds gather.
 
 # %%
 whatif(
@@ -630,7 +630,7 @@ whatif(
 # | *k* nearest of a token | the token is its own first neighbour | measured below |
 # | $\delta$ of the densest: its own largest distance | the largest distance between any two tokens | nothing: it is a centre either way |
 # | $\rho_j > \rho_i$ | the same; equal tokens are then all peaks | matters with copies: below |
-# | K is not said | 2 % of the tokens in pre-training, half of them in fine-tuning | how much "each once" does |
+# | the $K$ largest products | K is 2 % of the tokens in pre-training, half of them in fine-tuning | how much "each once" does |
 
 # %%
 forms = {"as above": {}, "k others, not itself": {"include_self": False}, "released peak": {"top": "all"}, "equal ones: all peaks": {"ties": "strict"}}
@@ -646,7 +646,8 @@ for name, options in forms.items():
 pd.DataFrame(table).T.round(2)
 
 # %% [markdown]
-# *Takeaway: real shops are full of copies. Without a rule for equal densities, centres are spent on the same picture.*
+# *Takeaway: as long as no two pictures are equal, the forms hardly differ. With copies in the shop and no rule for equal densities, twelve centres are spent on a few
+# places.*
 #
 # ## Recap
 # - A centre is dense and far from anything denser: the largest products $\rho\,\delta$.

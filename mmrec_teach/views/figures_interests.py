@@ -101,7 +101,7 @@ def density_map(
     centres: Sequence[int] = (),
     hover: Sequence[str] | None = None,
     title: str | None = None,
-    height: int = 440,
+    height: int = 480,
 ) -> go.Figure:
     """Points on a map, the darker the denser; a line from each to its nearest denser point; centres framed and numbered.
 
@@ -180,7 +180,7 @@ def density_map(
     alt = f"Map of {len(rho):,} points, darker where denser"
     alt += ", each joined to its nearest denser point" if parent is not None else ""
     alt += f"; {len(rows)} centres framed" if len(rows) else ""
-    return _finish(figure, text, f"{alt}. {text}.", height, legend={"orientation": "h", "y": -0.15, "x": 0})
+    return _finish(figure, text, f"{alt}. {text}.", height, width=760, legend={"orientation": "h", "y": -0.15, "x": 0})
 
 
 def interest_map(
