@@ -52,8 +52,9 @@ STUDIES = {
         "scientific",
         (
             f"--models popularity,item-knn,sasrec {COMMON} --patience 30 --grid sasrec.loss=bce,ce --grid sasrec.dropout=0.2,0.5",
-            f"--models unisrec,missrec {CONTENT} --options missrec.ids=false --grid dropout=0.2,0.5",
-            f"--models missrec {CONTENT} --options missrec.ids=true --grid dropout=0.2,0.5",
+            f"--models unisrec {CONTENT} --grid dropout=0.2,0.5",
+            f"--models missrec {CONTENT} --options missrec.ids=false,dropout=0.2",
+            f"--models missrec {CONTENT} --options missrec.ids=true,dropout=0.2",
         ),
         notes=(
             "The published numbers of Scientific stand on the whole of it; this is the part whose items have a picture and a text, "
