@@ -553,5 +553,5 @@ def test_missrec_refuses_what_makes_no_sense(told):
         with pytest.raises(OptionError):
             create("missrec", told, **options)
     nothing = {name: np.zeros_like(table) for name, table in told.features.items()}
-    with pytest.raises(DataError, match="no item has content"):
+    with pytest.raises(DataError, match="not one item has content"):
         create("missrec", told.with_features(nothing, {name: np.ones(told.n_items, dtype=bool) for name in nothing}))

@@ -198,7 +198,7 @@ class MISSRec(SequenceRecommender):
 
         n_tokens = int(has.sum())
         if not n_tokens:
-            raise DataError("no item has content", where=f"data set {data.name!r}", expected="at least one feature row")
+            raise DataError("not one item has content", where=f"data set {data.name!r}", expected="at least one feature row")
         n_interests = n_tokens if interests == "none" else math.ceil(interest_ratio * n_tokens)
         self.register_buffer("interest", torch.zeros(n_interests, dim))
         self.register_buffer("interest_of", torch.full_like(has, n_interests, dtype=torch.int64))
