@@ -65,3 +65,14 @@ def check_choice(name: str, value: str, choices: Mapping[str, Any] | tuple[str, 
     if value not in choices:
         raise OptionError("unknown choice", where=name, found=repr(value), expected=" or ".join(choices))
     return choices[value] if isinstance(choices, Mapping) else value
+
+
+def check_whole(where: str, value: Any, least: int = 1, problem: str = "out of range") -> int:
+    """Return ``value`` if it is a whole number from ``least`` up.
+
+    Raises:
+        OptionError: it is not; ``problem`` says so in the message.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise OptionError(problem, where=where, found=repr(value), expected=f"a whole number, {least} or more")
+    return value

@@ -16,7 +16,7 @@ import numpy as np
 
 from mmrec_teach.data.dataset import Dataset
 from mmrec_teach.data.frozen import frozen
-from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.errors import DataError, OptionError, check_whole
 
 PAD, MASK, UNKNOWN = 0, 1, 2
 """Word numbers with a meaning of their own: no word here; a hidden word; a word that is not in the vocabulary."""
@@ -190,8 +190,7 @@ def make_tokenizer(
     from sklearn.cluster import MiniBatchKMeans
 
     for name, value, least in (("patch", patch, 2), ("side", side, patch), ("n_codes", n_codes, 2), ("length", length, 1)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise OptionError("out of range", where=name, found=repr(value), expected=f"a whole number, {least} or more")
+        check_whole(name, value, least)
     found = [pictures_and_captions(data) for data in sources]
     if len({images.shape[1:] for images, _ in found}) != 1:
         raise DataError(

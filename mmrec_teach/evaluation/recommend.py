@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.dataset import Interactions
-from mmrec_teach.errors import OptionError, guess
+from mmrec_teach.errors import OptionError, check_whole, guess
 from mmrec_teach.evaluation.retrieval import index_of, query_table
 from mmrec_teach.models.base import Recommender
 from mmrec_teach.models.sequential import SequenceRecommender
@@ -259,8 +259,7 @@ def to_json(data: Dataset, lists: Sequence[Suggestions]) -> list[dict[str, Any]]
 # -- how -------------------------------------------------------------------------------------------------------------------
 def _check(k: int, near: int) -> None:
     for name, value, least in (("k", k, 1), ("near", near, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise OptionError("out of range", where=name, found=repr(value), expected=f"a whole number, {least} or more")
+        check_whole(name, value, least)
 
 
 def _searchable(model: Recommender, index: VectorIndex | None) -> bool:

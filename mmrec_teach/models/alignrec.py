@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.errors import OptionError, check_choice, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import linear, modality_features, new_features
 from mmrec_teach.models.encoding import LiveEncoder
-from mmrec_teach.models.layers import whole
 from mmrec_teach.ops import graph, losses
 
 MMENC = "mmenc"  # the table of a data set that a masked multimodal encoder made
@@ -141,12 +140,12 @@ class AlignRec(Recommender):
             raise OptionError(
                 "temperature out of range", where="AlignRec(temperature=)", found=temperature, expected="a number above 0"
             )
-        self.n_layers = whole("AlignRec(n_layers=)", n_layers, 0)
+        self.n_layers = check_whole("AlignRec(n_layers=)", n_layers, 0)
         self.gate, self.fusion, self.reg_form, self.regularizer = gate, fusion, reg_form, regularizer
         self.k, self.tau, self.mask_duplicates = k, temperature, mask_duplicates
         self.user_id = embedding(data.n_users, dim, self.generator)  # E_id
         self.item_id = embedding(data.n_items, dim, self.generator)
-        self.joint, self.n_fresh = strategy == "joint", whole("AlignRec(n_fresh=)", n_fresh, 0)
+        self.joint, self.n_fresh = strategy == "joint", check_whole("AlignRec(n_fresh=)", n_fresh, 0)
         self.encoder_lr = encoder_lr
         self._made: Encoding | None = None  # of the encoder as it was when last asked
         self._epoch: tuple[Encoding, Tensor] | None = None  # of the encoder as it was when the epoch began, and its centre

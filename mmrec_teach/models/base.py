@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import OptionError, check_whole
 from mmrec_teach.files import atomic_path
 
 
@@ -330,8 +330,7 @@ def embedding(n: int, dim: int, generator: torch.Generator) -> nn.Embedding:
     Raises:
         OptionError: ``dim`` below 1.
     """
-    if isinstance(dim, bool) or not isinstance(dim, int) or dim < 1:
-        raise OptionError("embedding size out of range", where="dim", found=dim, expected="a whole number, 1 or more")
+    check_whole("dim", dim, 1, "embedding size out of range")
     weight = torch.empty(n, dim)
     nn.init.xavier_normal_(weight, generator=generator)
     return _Embedding(n, dim, _weight=weight)

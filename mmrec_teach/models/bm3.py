@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.errors import OptionError, check_choice, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import Projections, linear
 from mmrec_teach.ops import graph, losses
@@ -76,10 +76,7 @@ class BM3(Recommender):
         seed: int = 0,
     ):
         super().__init__(data, seed=seed)
-        if isinstance(n_layers, bool) or not isinstance(n_layers, int) or n_layers < 0:
-            raise OptionError(
-                "depth out of range", where="BM3(n_layers=)", found=n_layers, expected="a whole number, 0 or more"
-            )
+        check_whole("BM3(n_layers=)", n_layers, 0, "depth out of range")
         if not 0 <= dropout < 1:
             raise OptionError("dropout out of range", where="BM3(dropout=)", found=dropout, expected="from 0 to below 1")
         check_choice("regularizer", regularizer, {"squared": None, "emb_norm": None})

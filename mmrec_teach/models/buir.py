@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import OptionError, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import linear
 from mmrec_teach.ops import graph, losses
@@ -63,10 +63,7 @@ class BUIR(Recommender):
         seed: int = 0,
     ):
         super().__init__(data, seed=seed)
-        if isinstance(n_layers, bool) or not isinstance(n_layers, int) or n_layers < 0:
-            raise OptionError(
-                "depth out of range", where="BUIR(n_layers=)", found=n_layers, expected="a whole number, 0 or more"
-            )
+        check_whole("BUIR(n_layers=)", n_layers, 0, "depth out of range")
         if not 0 <= momentum <= 1:
             raise OptionError("momentum out of range", where="BUIR(momentum=)", found=momentum, expected="from 0 to 1")
         if not 0 <= edge_dropout < 1:

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import check_choice
+from mmrec_teach.errors import check_choice, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import modality_features, modality_presence, new_features
-from mmrec_teach.models.layers import linear, modalities_met, view_name, whole
+from mmrec_teach.models.layers import linear, modalities_met, view_name
 from mmrec_teach.ops import graph, losses
 from mmrec_teach.ops.sparse import co_occurrence_graph
 
@@ -85,8 +85,8 @@ class DualGNN(Recommender):
         seed: int = 0,
     ):
         super().__init__(data, seed=seed)
-        self.n_layers = whole("DualGNN(n_layers=)", n_layers, 0)
-        whole("DualGNN(n_neighbours=)", n_neighbours, 1)
+        self.n_layers = check_whole("DualGNN(n_layers=)", n_layers, 0)
+        check_whole("DualGNN(n_neighbours=)", n_neighbours, 1)
         check_choice("fusion", fusion, {"concat": None, "sum": None})
         self.fusion, self.normalize = fusion, normalize
         features = modality_features(data, modalities, model="DualGNN", scaling=scaling)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import OptionError, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import Projections, shares
 from mmrec_teach.ops import graph, losses
@@ -82,10 +82,7 @@ class FREEDOM(Recommender):
     ):
         super().__init__(data, seed=seed)
         for name, depth in (("n_layers", n_layers), ("n_item_layers", n_item_layers)):
-            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
-                raise OptionError(
-                    "depth out of range", where=f"FREEDOM({name}=)", found=depth, expected="a whole number, 0 or more"
-                )
+            check_whole(f"FREEDOM({name}=)", depth, 0, "depth out of range")
         if not 0 <= edge_dropout < 1:
             raise OptionError(
                 "edge dropout out of range", where="FREEDOM(edge_dropout=)", found=edge_dropout, expected="from 0 to below 1"

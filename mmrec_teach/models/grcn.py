@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import check_choice
+from mmrec_teach.errors import check_choice, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import modality_features, modality_presence, new_features
-from mmrec_teach.models.layers import linear, view_name, whole
+from mmrec_teach.models.layers import linear, view_name
 from mmrec_teach.ops import losses
 from mmrec_teach.ops.sparse import EdgePattern, segment_softmax
 
@@ -94,8 +94,11 @@ class GRCN(Recommender):
         seed: int = 0,
     ):
         super().__init__(data, seed=seed)
-        self.n_layers, self.n_routing = whole("GRCN(n_layers=)", n_layers, 0), whole("GRCN(n_routing=)", n_routing, 0)
-        whole("GRCN(content_dim=)", content_dim, 1)
+        self.n_layers, self.n_routing = (
+            check_whole("GRCN(n_layers=)", n_layers, 0),
+            check_whole("GRCN(n_routing=)", n_routing, 0),
+        )
+        check_whole("GRCN(content_dim=)", content_dim, 1)
         check_choice("base", base, {"ones": None, "xavier": None})
         self.pruning, self.attend_content = pruning, attend_content
         features = modality_features(data, modalities, model="GRCN", scaling=scaling)

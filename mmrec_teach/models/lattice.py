@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.errors import OptionError, check_choice, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import Projections, shares
 from mmrec_teach.ops import graph, losses
@@ -88,10 +88,7 @@ class LATTICE(Recommender):
     ):
         super().__init__(data, seed=seed)
         for name, depth in (("n_layers", n_layers), ("n_item_layers", n_item_layers)):
-            if isinstance(depth, bool) or not isinstance(depth, int) or depth < 0:
-                raise OptionError(
-                    "depth out of range", where=f"LATTICE({name}=)", found=depth, expected="a whole number, 0 or more"
-                )
+            check_whole(f"LATTICE({name}=)", depth, 0, "depth out of range")
         if not 0 <= raw_share <= 1:
             raise OptionError("share out of range", where="LATTICE(raw_share=)", found=raw_share, expected="from 0 to 1")
         check_choice("regularizer", regularizer, {"squared": None, "propagated": None})

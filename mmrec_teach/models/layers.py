@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-
-from mmrec_teach.errors import OptionError
 
 
 def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = True) -> nn.Linear:
@@ -17,17 +13,6 @@ def linear(n_in: int, n_out: int, generator: torch.Generator, *, bias: bool = Tr
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
-
-
-def whole(where: str, value: Any, least: int) -> int:
-    """Return ``value`` if it is a whole number from ``least`` up.
-
-    Raises:
-        OptionError: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise OptionError("out of range", where=where, found=repr(value), expected=f"a whole number, {least} or more")
-    return value
 
 
 def modalities_met(present: Tensor, users: Tensor, items: Tensor, n_users: int) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.errors import check_choice, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.ops import graph, losses
 
@@ -37,12 +37,8 @@ class LightGCN(Recommender):
 
     def __init__(self, data: Dataset, *, dim: int = 64, n_layers: int = 2, regularizer: str = "squared", seed: int = 0):
         super().__init__(data, seed=seed)
-        if not isinstance(n_layers, int) or n_layers < 0:
-            raise OptionError(
-                "depth out of range", where="LightGCN(n_layers=)", found=n_layers, expected="a whole number, 0 or more"
-            )
         self.penalty = check_choice("regularizer", regularizer, {"squared": losses.l2, "emb_norm": losses.emb_norm})
-        self.n_layers = n_layers
+        self.n_layers = check_whole("LightGCN(n_layers=)", n_layers, 0, "depth out of range")
         self.user_id = embedding(data.n_users, dim, self.generator)
         self.item_id = embedding(data.n_items, dim, self.generator)
         adjacency = graph.normalized_adjacency(data.train.users, data.train.items, data.n_users, data.n_items)

@@ -17,10 +17,9 @@ from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
-from mmrec_teach.errors import DataError, OptionError, check_choice
+from mmrec_teach.errors import DataError, OptionError, check_choice, check_whole
 from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import Projections
-from mmrec_teach.models.layers import whole
 from mmrec_teach.models.pretrained import start
 from mmrec_teach.models.sequential import ITEM_DROPS, SequenceRecommender, inside, last, pulled_together
 from mmrec_teach.models.transformer import DecoderLayer, EncoderLayer, start_small
@@ -159,7 +158,7 @@ class MISSRec(SequenceRecommender):
     ):
         super().__init__(data, length=length, seed=seed)
         for name, number, least in (("n_layers", n_layers, 0), ("inner", inner, 1), ("neighbours", neighbours, 1)):
-            whole(f"MISSRec({name}=)", number, least)
+            check_whole(f"MISSRec({name}=)", number, least)
         shares = {"dropout": dropout, "feature_dropout": feature_dropout, "modality_dropout": modality_dropout, "drop": drop}
         for name, share in shares.items():
             if not 0 <= share < 1:

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data.tokens import MASK, PAD, UNKNOWN, TokenTables
-from mmrec_teach.errors import OptionError, check_choice
-from mmrec_teach.models.layers import whole
+from mmrec_teach.errors import OptionError, check_choice, check_whole
 
 TERMS = ("mim", "mlm", "itc")
 """Masked image modelling, masked language modelling; and, not part of BEiT-3's pre-training, image-text contrast."""
@@ -253,8 +252,8 @@ class MMEnc(nn.Module):
         self.options["word_counts"] = None if word_counts is None else [int(n) for n in word_counts]
         check_choice("target", target, {"codes": None, "pixels": None})
         for name, value in (("dim", dim), ("depth", depth), ("heads", heads), ("n_words", n_words), ("n_codes", n_codes)):
-            whole(name, value, 1)
-        whole("fused", fused, 0)
+            check_whole(name, value, 1)
+        check_whole("fused", fused, 0)
         if dim % heads:
             raise OptionError(
                 "not a multiple of the number of heads", where="dim", found=dim, expected=f"{heads} times a number"

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import check_choice
+from mmrec_teach.errors import check_choice, check_whole
 from mmrec_teach.models.base import Batch, Recommender, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import modality_features, modality_presence, new_features
-from mmrec_teach.models.layers import linear, modalities_met, view_name, whole
+from mmrec_teach.models.layers import linear, modalities_met, view_name
 from mmrec_teach.ops import graph, losses
 
 
@@ -83,8 +83,8 @@ class MMGCN(Recommender):
         seed: int = 0,
     ):
         super().__init__(data, seed=seed)
-        self.n_layers = whole("MMGCN(n_layers=)", n_layers, 1)
-        latent_dim = whole("MMGCN(latent_dim=)", latent_dim, 0)
+        self.n_layers = check_whole("MMGCN(n_layers=)", n_layers, 1)
+        latent_dim = check_whole("MMGCN(latent_dim=)", latent_dim, 0)
         check_choice("combination", combination, {"concat": None, "sum": None})
         self.normalize = normalize
         features = modality_features(data, modalities, model="MMGCN", scaling=scaling)

@@ -14,9 +14,8 @@ from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
-from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.errors import OptionError, check_choice, check_whole
 from mmrec_teach.models.base import SequenceBatch, embedding, rows
-from mmrec_teach.models.layers import whole
 from mmrec_teach.models.sequential import SequenceRecommender, inside, last
 from mmrec_teach.models.transformer import Attention, FeedForward, causal
 
@@ -85,7 +84,7 @@ class SASRec(SequenceRecommender):
         seed: int = 0,
     ):
         super().__init__(data, length=length, seed=seed)
-        whole("SASRec(n_layers=)", n_layers, 0)
+        check_whole("SASRec(n_layers=)", n_layers, 0)
         if not 0 <= dropout < 1:
             raise OptionError("dropout out of range", where="SASRec(dropout=)", found=dropout, expected="from 0 to below 1")
         for name, value in (("loss", loss), ("rows", rows), ("positions", positions)):

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH, Histories, histories
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import OptionError, check_whole
 from mmrec_teach.models.base import Recommender
-from mmrec_teach.models.layers import whole
 from mmrec_teach.ops.gather import cross_entropy_of_all, rows_of_all, span
 
 BLOCK = 512
@@ -54,7 +53,7 @@ class SequenceRecommender(Recommender):
 
     def __init__(self, data: Dataset, *, length: int = LENGTH, seed: int = 0):
         super().__init__(data, seed=seed)
-        self.length = whole(f"{type(self).__name__}(length=)", length, 1)
+        self.length = check_whole(f"{type(self).__name__}(length=)", length, 1)
         self.data = data
         self._known: dict[tuple[str, ...], Histories] = {("train",): histories(data)}
         self._told: tuple[str, ...] = ("train",)

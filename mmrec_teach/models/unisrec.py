@@ -14,10 +14,9 @@ from torch.nn import functional as F
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import LENGTH
-from mmrec_teach.errors import OptionError, check_choice
+from mmrec_teach.errors import OptionError, check_choice, check_whole
 from mmrec_teach.models.base import SequenceBatch, embedding, once_per_evaluation, rows
 from mmrec_teach.models.content import linear, modality_features, modality_presence, new_features
-from mmrec_teach.models.layers import whole
 from mmrec_teach.models.pretrained import start
 from mmrec_teach.models.sequential import ITEM_DROPS, SequenceRecommender, last, pulled_together
 from mmrec_teach.models.transformer import EncoderLayer, causal, start_small
@@ -113,7 +112,7 @@ class UniSRec(SequenceRecommender):
     ):
         super().__init__(data, length=length, seed=seed)
         for name, value, least in (("experts", experts, 1), ("n_layers", n_layers, 0), ("inner", inner, 1)):
-            whole(f"UniSRec({name}=)", value, least)
+            check_whole(f"UniSRec({name}=)", value, least)
         for name, share in (("dropout", dropout), ("drop", drop)):
             if not 0 <= share < 1:
                 raise OptionError("dropout out of range", where=f"UniSRec({name}=)", found=share, expected="from 0 to below 1")

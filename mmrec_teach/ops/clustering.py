@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmrec_teach.errors import InputError, OptionError, check_choice
+from mmrec_teach.errors import InputError, OptionError, check_choice, check_whole
 
 CELLS = 2**25
 """Distances held at once (128 MB in float32) unless ``block`` says otherwise."""
@@ -261,9 +261,7 @@ def _block(width: int, block: int | None) -> int:
     """Rows of distances to ``width`` points that may be held at once."""
     if block is None:
         return max(1, CELLS // width)
-    if isinstance(block, bool) or not isinstance(block, int) or block < 1:
-        raise OptionError("block out of range", where="block", found=block, expected="a whole number, 1 or more")
-    return block
+    return check_whole("block", block, 1, "block out of range")
 
 
 def _squares(x: Tensor, norms: Tensor, rows: Tensor) -> Tensor:

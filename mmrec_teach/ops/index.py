@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmrec_teach.errors import DataError, OptionError, check_choice
+from mmrec_teach.errors import DataError, OptionError, check_choice, check_whole
 from mmrec_teach.files import atomic_path
 from mmrec_teach.ops.topk import top_k
 
@@ -108,11 +108,7 @@ class VectorIndex:
         if kind == "ivf" and chosen["lists"] is None:
             chosen["lists"] = max(1, min(round(math.sqrt(n)), n // PER_LIST))
         for name, value in chosen.items():
-            least = 0 if name == "seed" else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise OptionError(
-                    "out of range", where=f"{kind} {name}", found=repr(value), expected=f"a whole number, {least} or more"
-                )
+            check_whole(f"{kind} {name}", value, 0 if name == "seed" else 1)
         if kind == "ivf" and chosen["lists"] > n:
             raise OptionError("more lists than vectors", where="ivf lists", found=chosen["lists"], expected=f"at most {n}")
         names = _checked_ids(np.arange(n) if ids is None else ids, n)
@@ -158,10 +154,7 @@ class VectorIndex:
             OptionError: queries of another width, k below 1, another number of exclusions than queries.
         """
         q = self._fitting(queries, "VectorIndex.search queries")
-        if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-            raise OptionError(
-                "nothing to find", where="VectorIndex.search k", found=repr(k), expected="a whole number, 1 or more"
-            )
+        check_whole("VectorIndex.search k", k, 1, "nothing to find")
         if exclude is not None and len(exclude) != len(q):
             raise OptionError(
                 "not one list of exclusions a query",

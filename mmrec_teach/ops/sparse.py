@@ -22,7 +22,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor, nn
 
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import check_whole
 from mmrec_teach.ops.graph import csr
 
 
@@ -186,8 +186,7 @@ def co_occurrence_graph(users: np.ndarray, items: np.ndarray, n_users: int, n_it
     Raises:
         OptionError: ``k`` below 1.
     """
-    if isinstance(k, bool) or not isinstance(k, int) or k < 1:
-        raise OptionError("number of neighbours out of range", where="k", found=k, expected="a whole number, 1 or more")
+    check_whole("k", k, 1, "number of neighbours out of range")
     ones = np.ones(len(users), dtype=np.int32)
     taken = sp.coo_array((ones, (users, items)), shape=(n_users, n_items)).tocsr()
     by_item = taken.T.tocsr()

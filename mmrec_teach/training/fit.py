@@ -14,7 +14,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from mmrec_teach.data import Dataset
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import OptionError, check_whole
 from mmrec_teach.files import write_json
 from mmrec_teach.models import Recommender
 from mmrec_teach.training.loop import EpochRecord, Trainer, TrainingError, run_epochs
@@ -52,8 +52,7 @@ def check_stopping(*, epochs: int = 1000, patience: int = 20, metric: str = "rec
         OptionError: a number below 1, or a metric that cannot steer.
     """
     for name, value in (("patience", patience), ("epochs", epochs), ("metrics_every", metrics_every)):
-        if not isinstance(value, int) or value < 1:
-            raise OptionError(f"{name} out of range", where=name, found=value, expected="a whole number, 1 or more")
+        check_whole(name, value, 1, f"{name} out of range")
     kind, _, cut = metric.partition("@")
     if not cut.isdigit():
         raise OptionError("a metric without a cut-off", where="metric", found=repr(metric), expected="NAME@K such as recall@20")

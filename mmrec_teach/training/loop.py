@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmrec_teach.data import Dataset
 from mmrec_teach.data.sequences import histories
-from mmrec_teach.errors import DataError, MMRecTeachError, OptionError
+from mmrec_teach.errors import DataError, MMRecTeachError, OptionError, check_whole
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.files import atomic_path
 from mmrec_teach.models import Batch, Recommender, SequenceBatch
@@ -156,16 +156,10 @@ class Trainer:
     ):
         if not model.trainable:
             raise OptionError(f"{type(model).__name__} has nothing to train", where="train", fix="Evaluate it as it is")
-        if not isinstance(batch_size, int) or batch_size < 1:
-            raise OptionError(
-                "batch size out of range", where="batch_size", found=batch_size, expected="a whole number, 1 or more"
-            )
+        check_whole("batch_size", batch_size, 1, "batch size out of range")
         if not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
             raise OptionError("step size out of range", where="lr", found=lr, expected="a positive number such as 0.001")
-        if not isinstance(metrics_every, int) or metrics_every < 0:
-            raise OptionError(
-                "out of range", where="metrics_every", found=metrics_every, expected="a whole number, 0 for never"
-            )
+        check_whole("metrics_every", metrics_every, 0)
         keep_freed_memory()
         self.device, self.ranks = pick_device(device), ranks or Ranks()
         self.model, self.data = model.to(self.device), data

@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from mmrec_teach.data import Dataset, store
 from mmrec_teach.data.bazaar import DOMAINS
 from mmrec_teach.data.tokens import UNKNOWN, Tokenizer, TokenTables, make_tokenizer
-from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.errors import DataError, OptionError, check_whole
 from mmrec_teach.files import atomic_path, write_bytes, write_json
 from mmrec_teach.models.encoding import not_an_encoder, read_encoder
 from mmrec_teach.models.mmenc import TERMS, EncoderBatch, MMEnc, block_mask, word_mask
@@ -96,8 +96,7 @@ class Pretrainer:
         device: str | torch.device = "auto",
     ):
         for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise OptionError("out of range", where=name, found=value, expected="a whole number, 1 or more")
+            check_whole(name, value)
         if not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
             raise OptionError("step size out of range", where="lr", found=lr, expected="a positive number such as 0.002")
         self.weights = dict(WEIGHTS) if weights is None else weights

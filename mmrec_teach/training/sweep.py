@@ -23,7 +23,7 @@ import torch
 from tqdm.auto import tqdm
 
 from mmrec_teach.data import Dataset, load
-from mmrec_teach.errors import DataError, OptionError
+from mmrec_teach.errors import DataError, OptionError, check_whole
 from mmrec_teach.evaluation import diagnostics
 from mmrec_teach.files import atomic_path, write_json
 from mmrec_teach.models import Recommender, create, model_class, model_options
@@ -140,8 +140,7 @@ def make_plan(
         raise OptionError(f"{model} has nothing to train", where="model", fix="Compare it with mmrec-teach compare")
     if not grid:
         raise OptionError("an empty grid", where="grid", expected="at least one name with values, such as l2=0.001,0.01")
-    if not isinstance(rows, int) or rows < 2:
-        raise OptionError("rows out of range", where="rows", found=rows, expected="a whole number, 2 or more")
+    check_whole("rows", rows, 2, "rows out of range")
     known = [*cls.default_weights, *(name for name in model_options(model) if name != "seed")]
     for name in (*grid, *given):
         if name == "seed":
@@ -553,8 +552,8 @@ def sweep(
         KeyboardInterrupt: Ctrl-C; all finished runs are kept, and what the others have done as well.
     """
     for name, value in (("processes", processes), ("threads", threads)):
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise OptionError(f"{name} out of range", where=name, found=value, expected="a whole number, 1 or more")
+        if value is not None:
+            check_whole(name, value, 1, f"{name} out of range")
     if isinstance(data, str):
         source = source or {"source": data, "options": {}}
         data = load(data)

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from mmrec_teach.data import Dataset, load
-from mmrec_teach.errors import DataError, InputError, OptionError
+from mmrec_teach.errors import DataError, InputError, OptionError, check_whole
 from mmrec_teach.files import write_text
 from mmrec_teach.models import model_class
 from mmrec_teach.training.experiments import RunConfig, data_key
@@ -471,8 +471,8 @@ def write_atlas(
         OptionError: an unknown view, a number out of range.
         InputError: the file would be too large; nothing is written.
     """
-    if points is not None and (not isinstance(points, int) or points < 2):
-        raise OptionError("points out of range", where="points", found=points, expected="a whole number, 2 or more")
+    if points is not None:
+        check_whole("points", points, 2, "points out of range")
     sweep = sweep if isinstance(sweep, Sweep) else read_sweep(sweep)
     told = contents(sweep, data or reload(sweep), views=views, points=points, pictures=pictures, links=links, progress=progress)
     text = page(told)

@@ -22,7 +22,7 @@ import numpy as np
 
 from mmrec_teach.data import Dataset, load
 from mmrec_teach.data.switches import Switches
-from mmrec_teach.errors import OptionError
+from mmrec_teach.errors import OptionError, check_whole
 from mmrec_teach.evaluation import Evaluation
 from mmrec_teach.models import Recommender, model_class
 from mmrec_teach.training.experiments import data_key
@@ -127,10 +127,7 @@ class Studio(Worker):
         self.name = model if isinstance(model, str) else factory_name(model)
         if data is None:
             data = setting.load() if setting is not None else load("bazaar")
-        if not isinstance(epochs, int) or epochs < 1:
-            raise OptionError(
-                "number of epochs out of range", where="epochs", found=epochs, expected="a whole number, 1 or more"
-            )
+        check_whole("epochs", epochs, 1, "number of epochs out of range")
         self.data, self.epochs, self.metric, self.batch_size = data, epochs, metric, batch_size
         self.fixed = dict(options or {})
         unknown = set(self.fixed) - set(constructor_options(self.factory))
