@@ -756,9 +756,9 @@ quiz(
         },
         {
             "question": "A UniSRec from a book shop ranks a shoe shop and does worse than the mean of the captions. Why can that be?",
-            "options": ["Its ids do not fit", "Its adaptor has learned to pass over words that told no books apart"],
+            "options": ["Its ids do not fit", "What reads its vectors has only met books: it does not stay with kinds of shoes"],
             "answer": 1,
-            "why": ["It has none.", "Right: that is what you measured with the kinds."],
+            "why": ["It has none.", "Right: you measured it in the lists of the carried model."],
         },
     ],
     id="09-sequences",
