@@ -54,7 +54,8 @@ idea = go.Figure()
 TRAINS, STAYS = palette.ORANGE, palette.BLUE
 for (x0, y0), (x1, y1), colour, width in (
     ((0, 2), (1.5, 2), TRAINS, 6), ((0, 0), (1.5, 0), TRAINS, 6), ((1.5, 2), (2.7, 1), palette.INK, 2), ((1.5, 0), (2.7, 1), palette.INK, 2),
-    ((2.7, 1), (4.6, 1), STAYS, 3), ((1.5, 2), (4.6, 1), STAYS, 3), ((1.5, 0), (4.6, 1), STAYS, 3), ((4.6, 1), (5.9, 2), palette.INK, 2), ((4.6, 1), (5.9, 0), palette.INK, 2),
+    ((2.7, 1), (4.6, 1), STAYS, 3), ((1.5, 2), (4.6, 1), STAYS, 3), ((1.5, 0), (4.6, 1), STAYS, 3),
+    ((4.6, 1), (5.9, 2), palette.INK, 2), ((4.6, 1), (5.9, 0), palette.INK, 2),
     ((5.9, 2), (7.1, 1), palette.INK, 2), ((5.9, 0), (7.1, 1), palette.INK, 2),
 ):
     dash = "dot" if colour == STAYS else "solid"
@@ -72,7 +73,8 @@ idea.update_layout(
     template=palette.template(), showlegend=False, height=320, width=900, margin={"b": 10},
     title="In a new shop only the adapters train (thick); what reads the history stays (dotted)",
     meta={"alt": "Pictures and captions of a history pass one adapter each and become tokens; their interests, each once, are encoded, and "
-                 "a decoder reads the tokens in their light and makes the user vector h. It is compared with an item's picture and caption; both cosines are fused to the score. "
+                 "a decoder reads the tokens in their light and makes the user vector h. It is compared with an item's picture and caption; "
+                 "both cosines are fused to the score. "
                  "The two adapters are marked as what trains in a new shop."},
 )
 
@@ -242,7 +244,9 @@ hint("diversity")
 #
 # $$L_{seq\text{-}item} = -\frac1B\sum_b \ln\frac{\exp(s_{b,i_b}/\tau)}{\sum_{b'} \exp(s_{b,i_{b'}}/\tau)}$$
 #
-# τ is the temperature, 0.07 here. Two histories of a batch may ask for the same item. That copy is no rival: it is a **false negative**, the right answer marked wrong. So $b'$ runs
+# τ is the temperature, 0.07 here.
+#
+# Two histories of a batch may ask for the same item. That copy is no rival: it is a **false negative**, the right answer marked wrong. So $b'$ runs
 # over $b$ itself and the rows that ask for *another* item.
 #
 # ## Exercise 4 · the batch as rivals
@@ -444,7 +448,8 @@ full = {
 rows = {}
 for name, (model, told) in full.items():
     trained, total = model.trained_share()
-    rows[name] = {"trains": f"{trained:,} of {total:,}", "recall@20": told[-1, 0], "after 1 epoch": told[1, 0], "cold items": told[-1, 1], "cold after 1 epoch": told[1, 1]}
+    rows[name] = {"trains": f"{trained:,} of {total:,}", "recall@20": told[-1, 0], "after 1 epoch": told[1, 0]}
+    rows[name] |= {"cold items": told[-1, 1], "cold after 1 epoch": told[1, 1]}
 pd.DataFrame(rows).T.map(lambda value: value if isinstance(value, str) else f"{value:.3f}")
 
 # %% jupyter={"source_hidden": true}
@@ -456,9 +461,10 @@ reveal("all-users", answer, f"A tenth of the users: {gain:+.3f} at the end. All 
 # *Takeaway:*
 # - *With everything training, the lead after three epochs is about 0.02, at every seed. Adapters only give less of it.*
 # - ***IDs add recall, and take the cold items away***: *none is found. A cold item's ID was never right and was a rival in every step.*
-# - ***The softmax over all items does so without IDs, too, only more slowly***: *in both pre-trained rows above `cold items` fall from the first to the third epoch. Content also learns
-#   what nobody has taken yet. At the end pre-training is no clear gain for the cold: one seed loses, one wins. In-batch, a cold item is never a rival: with seq-item far more of the cold is found than by any other way, and
-#   over all items far less, as here popular items are rivals all the time. A loss decides who is seen.*
+# - ***The softmax over all items does so without IDs, too, only more slowly***: *in the two pre-trained rows above that one, `cold items` fall from the first
+#   to the third epoch. Content also learns what nobody has taken yet. At the end pre-training is no clear gain for the cold: one seed loses, one wins.*
+# - ***In the batch, a cold item is never a rival***: *with seq-item far more of the cold is found than by any other way, and over all items far less, as
+#   here popular items are rivals all the time. A loss decides who is seen.*
 #
 # ## Experiment 3 · when transfer hurts
 # What moves is a way of reading. It is worth something if (a) features mean the same here and there, and (b) people do the same here and there. We
@@ -571,7 +577,8 @@ dots.update_layout(
 # %% jupyter={"source_hidden": true}
 follows = float(fusion["goes with care"].iloc[1])
 answer = "not at all" if follows < 0.05 else "weakly with it (0.05 to 0.3)" if follows < 0.4 else "clearly with it (rank correlation above 0.5)"
-reveal("care", answer, f"{follows:.2f} at the learned λ = {learned:.2f}; there the shares run from {fusion['smallest share'][1]:.3f} to {fusion['largest'][1]:.3f}.")
+reveal("care", answer, f"{follows:.2f} at the learned λ = {learned:.2f}; there the shares run from "
+       f"{fusion['smallest share'][1]:.3f} to {fusion['largest'][1]:.3f}.")
 
 # %% [markdown]
 # *Takeaway: the shares differ by user, and hardly follow what she cares for. Two reasons. λ stays small (below 0.4 in all our runs): all shares are close to one
