@@ -85,7 +85,7 @@ def heaps(seed):
     sizes, spread, middle = (150, 30, 20), (1.0, 0.25, 0.25), [[0, 0], [3.2, 0.8], [3.2, -0.8]]
     heap = np.repeat(np.arange(3), sizes)
     x = np.array(middle)[heap] + np.array(spread)[heap, None] * rng.normal(size=(200, 2))
-    return torch.tensor(3 * x, dtype=torch.float32), heap
+    return torch.tensor(3 * x, dtype=torch.float32), heap  # times 3: density depends on the scale, as you will see
 
 
 plane, heap = heaps(1)
@@ -93,9 +93,9 @@ plane, heap = heaps(1)
 # %% [markdown]
 # **Density.** Take the $k$ nearest points of $i$, itself among them (at distance 0). The closer they are, the denser it is at $i$:
 #
-# $$\rho_i = \exp\Big(-\frac1k \sum_{j\in kNN(i)} d_{ij}^2\Big), \qquad d_{ij} = \frac{\lVert x_i - x_j\rVert}{\sqrt{d}}$$
+# $$\rho_i = \exp\Big(-\frac1k \sum_{j\in kNN(i)} d_{ij}^2\Big), \qquad d_{ij} = \frac{\lVert x_i - x_j\rVert}{\sqrt{D}}$$
 #
-# $d$ under the root is how many numbers a point has. Dividing by its root keeps distances comparable, however many there are.
+# $D$ under the root is how many numbers a point has. Dividing by its root keeps distances comparable, however many there are.
 #
 # ## Exercise 1 · density
 
@@ -104,12 +104,12 @@ plane, heap = heaps(1)
 # Write `local_density`: how close the k nearest are.
 # *Put your own lines in place of the `raise` line and run the cell, then the check below it. Stuck? The button gives hints.*
 
-# %% tags=["exercise"] exercise={"id": "local_density", "title": "how close the k nearest are", "points": 2, "minutes": 8, "difficulty": 1, "hints": ["Three steps: all squared distances, the k smallest of each row, and exp of minus their mean. Where does the dimension come in?", "Without a loop: `x[:, None] - x` has shape (N, N, d). Square it and take the mean over the last axis: that is the squared distance divided by d, all at once.", "`.topk(k, dim=1, largest=False).values` are the k smallest of each row; the point itself is among them, at 0, as it should be. Then torch.exp(-mean)."]}
+# %% tags=["exercise"] exercise={"id": "local_density", "title": "how close the k nearest are", "points": 2, "minutes": 8, "difficulty": 1, "hints": ["Three steps: all squared distances, the k smallest of each row, and exp of minus their mean. Where does the dimension come in?", "Without a loop: `x[:, None] - x` has shape (N, N, D). Square it and take the mean over the last axis: that is the squared distance divided by D, all at once.", "`.topk(k, dim=1, largest=False).values` are the k smallest of each row; the point itself is among them, at 0, as it should be. Then torch.exp(-mean)."]}
 def local_density(x, k):
     """Density of every point.
 
     Args:
-        x: (N, d) float, the points.
+        x: (N, D) float, the points.
         k: neighbours, the point itself counted as the first.
     Returns:
         (N,) float, between 0 and 1.
@@ -174,12 +174,12 @@ hint("distance_to_denser")
 three = dpc_knn(plane, 3, peaks=peaks)
 density_map(
     plane, peaks.density, parent=peaks.parent, centres=three.centres,
-    title="Uphill from everywhere: short steps, and two long ones, from hilltop to hilltop",
+    title="Uphill from everywhere: nearly all steps are short",
 )
 
 # %% [markdown]
-# *Takeaway: delta is the length of a point's line (divided by √2: a point here has two numbers). Nearly all are short. The longest start at hilltops
-# (framed). The framed point without a line, number 1, is the densest of all.*
+# *Takeaway: delta is the length of a point's line (divided by √2: a point here has two numbers). Nearly all are short. Long ones start at hilltops (framed), or
+# at outliers: two outliers have longer lines than hilltop 3. So delta alone will not do. The framed point without a line, number 1, is the densest of all.*
 #
 # ## The decision graph
 # Draw density across, delta up. Most points crouch at the bottom. Centres stand alone, high up and to the right. To choose $K$ of them, take the $K$ largest
@@ -237,12 +237,12 @@ def join_centres(x, centres):
     """Every point joins its nearest centre.
 
     Args:
-        x: (N, d) float, the points.
+        x: (N, D) float, the points.
         centres: (K,) int64, row numbers of the centres. Cluster c is that of centres[c].
     Returns:
         label: (N,) int64, the cluster of every point, 0 to K - 1; of equally near centres the first. A centre is always in its
             own cluster, even if another lies at the same place.
-        vectors: (K, d) float, the mean of each cluster's members, the centre included.
+        vectors: (K, D) float, the mean of each cluster's members, the centre included.
     """
     raise NotImplementedError("Write `join_centres`: clusters and their vectors")
 
@@ -260,6 +260,7 @@ hint("join_centres")
 pictures = tokens_of(bazaar, "image")
 x = pictures.x.double()
 density = local_density(x, 5)
+# compute_mode: exact distances; the fast way loses digits where two points are nearly equal
 delta = distance_to_denser(torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") / x.shape[1] ** 0.5, density)
 label, vectors = join_centres(x, choose_centres(density, delta, 12))
 theirs = dpc_knn(x, 12, 5)
@@ -343,21 +344,36 @@ decision_graph(
 
 # %% [markdown]
 # *Takeaway: no hill stands out, and there is no K to read off. Look at the densities: all nearly 1. At length 1 no two points are farther apart than
-# $2/\sqrt{64}$, so $d^2$ is small and $\exp(-d^2)$ is nearly 1 everywhere. The product is then nearly delta alone, and lonely points (left) become centres.*
+# $2/\sqrt{64}$, so $d^2$ is small and $\exp(-d^2)$ is nearly 1 everywhere. The product is then nearly delta alone, and some lonely points (left) become centres.*
 #
-# So density depends on the **scale** of the features. Multiply all raw pictures by one number $c$: nobody's neighbours change. Do the clusters?
+# So density depends on the **scale** of the features. Is that the reason? Multiply all pictures by one number $c$: nobody's neighbours change. Do the clusters? A
+# centre is called lonely here if three quarters of all points are denser.
 
 # %%
 scales = {}
-for c in (0.25, 0.5, 1.0, 2.0):
-    rho = density_peaks(c * pictures.x, 5).density
-    ari = {m: recovery(clusters(c * pictures.x, m, 12), kind[pictures.items])["ari"] for m in ("DPC-KNN", "k-means")}
-    scales[f"c = {c}"] = {"lowest density": rho.min().item(), "highest": rho.max().item()} | ari
+for name, rows, factors in (("raw", pictures.x, (0.25, 0.5, 1, 2)), ("unit", unit, (1, 4, 8))):
+    for c in factors:
+        at = density_peaks(c * rows, 5)
+        rho, centres = at.density, dpc_knn(c * rows, 12, 5, peaks=at).centres
+        ari = {m: recovery(clusters(c * rows, m, 12), kind[pictures.items])["ari"] for m in ("DPC-KNN", "k-means")}
+        lonely = int((rho[centres] < rho.quantile(0.25)).sum())
+        scales[f"{name}, c = {c}"] = {"lowest density": rho.min().item(), "highest": rho.max().item(), "lonely centres": lonely} | ari
 pd.DataFrame(scales).T.round(2)
 
 # %% [markdown]
-# *Takeaway: DPC-KNN is not free of scale: here it works at the length that the features happen to have, and loses half or more at a quarter of it. k-means
-# does not care. Before you blame k or K, look at the spread of the densities.*
+# *Takeaway: DPC-KNN is not free of scale. On raw pictures it works at the length that they happen to have, and loses half or more at a quarter of it. k-means
+# does not care. But scale is not why rows of length 1 lose: at c = 8 the densities spread out, no centre is lonely, and the ARI is no better.*
+#
+# So what is missing? For how many pictures is the nearest other picture of their own kind?
+
+# %%
+for name, rows in (("raw", pictures.x), ("unit", unit)):
+    nearest = torch.cdist(rows, rows).fill_diagonal_(torch.inf).argmin(1)
+    print(f"{name}: {(kind[pictures.items[nearest]] == kind[pictures.items]).mean():.0%}")
+
+# %% [markdown]
+# *Takeaway: for nine of ten. Near by, the kinds are in order. What is missing is one hill for each kind, with a valley around it: that is what density peaks
+# look for.*
 #
 # ## Experiment 2 · what do clusters follow?
 # An item has more than its kind. Its picture shows hue, tone and pattern; its caption tells hue, spirit and making. Twelve clusters of each, rows at length 1:
@@ -378,7 +394,7 @@ words = followed.loc["text"].loc["DPC-KNN"]
 answers = {"kind": "the kind (boots, lamps, …)", "hue": "the colour word", "spirit": "the spirit (vintage, playful, …)"}
 reveal(
     "words", answers.get(words.idxmax(), words.idxmax()),
-    f"ARI with the spirit {words['spirit']:.2f}, with the kind {words['kind']:.2f}. A caption has three words of its spirit and one or two for its kind, each of three.",
+    f"ARI with the spirit {words['spirit']:.2f}, with the kind {words['kind']:.2f}. A caption has three words for its spirit, and one or two for its kind.",
 )
 
 # %% [markdown]
@@ -399,7 +415,8 @@ print(f"the largest of 12 clusters has {sides.sum()} of {len(both)} tokens: " + 
 
 # %% [markdown]
 # *Takeaway: one dense ball of captions, thin pictures around it, and clusters that say little. Two feature spaces in one table have nothing in common, not even a length. This is why MISSRec
-# gives each modality an **adapter** $x_{i,m} = e_{i,m}W_m + b_m$, and clusters what comes out. Adapters learn.*
+# gives each modality an **adapter** $x_{i,m} = e_{i,m}W_m + b_m$, and clusters what comes out: $e_{i,m}$ are the features of item $i$ in modality $m$, $x_{i,m}$ is its
+# token. Adapters learn.*
 #
 # ## Experiment 3 · what training does to the interests
 # MISSRec learns to predict what comes next in a history. Before each epoch it clusters all tokens anew; no gradient passes through that. It has half as many
@@ -441,7 +458,7 @@ reveal("training", answer, f"{purity['of one kind'].iloc[0]:.3f} before, {alike:
 
 # %% [markdown]
 # *Takeaway: what features tell only in part, **histories** tell plainly: who takes boots takes boots again. Training moves the tokens of things that are taken
-# together, and so the clusters find the kinds. And a "multi-modal" interest is one of pictures or one of captions: next to none has both.*
+# together, and so the clusters find the kinds. And a "multi-modal" interest is one of pictures or one of captions: with so many interests, next to none has both.*
 #
 # So 24 clusters, one for the pictures and one for the captions of each kind, would be the truth now. Who finds them?
 
@@ -453,7 +470,7 @@ before = against(classes, token_table(models[0]).x, 24)
 pd.DataFrame({"0 epochs": before, "3 epochs": after}).map(lambda v: f"{v[0]:.2f}" if v[0] == v[1] else f"{v[0]:.2f} to {v[1]:.2f}")
 
 # %% [markdown]
-# *Takeaway: once the hills stand apart, every method finds far more of them. k-means, told the right K, finds more than density peaks. Compact clusters of like size are what k-means is made
+# *Takeaway: once the hills stand apart, every method finds far more of them. All are told the right K, and k-means finds more than density peaks. Compact clusters of like size are what k-means is made
 # for, and training makes such clusters. (Train on, and all of them find fewer kinds at K = 24, density peaks the fewest: docs/studies.md.)*
 #
 # ## Whom does that describe?
@@ -468,8 +485,10 @@ for number in range(24):
     of = few.assignment.numpy() == number
     most = pd.Series(kinds[kind[tokens.items[of]]]).value_counts()
     names[number] = f"{most.index[0]}, {'pictures' if tokens.modality[of].mean() < 0.5 else 'words'}"
+names = pd.Series(names)
+names += np.where(names.duplicated(keep=False), " " + (names.groupby(names).cumcount() + 1).astype(str), "")  # boots, words 1 and 2
 labels = [f"{titles[i]}: {tokens.names[m]}" for i, m in zip(tokens.items, tokens.modality)]
-interest_map(xy, few.assignment, np.isin(tokens.items, taken), names=names, hover=labels, kept=projector.kept())
+interest_map(xy, few.assignment, np.isin(tokens.items, taken), names=names.to_dict(), hover=labels, kept=projector.kept())
 
 # %%
 hers = pd.DataFrame({"item": tokens.items, "modality": tokens.modality, "interest": few.assignment.numpy()})
@@ -480,8 +499,8 @@ figures.contact_sheet(
 )
 
 # %% [markdown]
-# *Takeaway: sixteen things, thirty-two tokens, a handful of interests. An interest is named after the kind that most of its tokens have; where a thing stands under another
-# name, the cluster took in what is near its border. With so few interests some also hold pictures and words.*
+# *Takeaway: sixteen things, thirty-two tokens, and far fewer interests. An interest is named after what most of its tokens are, kind and modality. It may hold a few
+# things of another kind, and with only 24 interests some hold both pictures and words: so a thing may stand under a name that is not its own.*
 #
 # ## Each interest once
 # What the encoder reads is not the history but the interests that occur in it, **each once**: nine boots shall count as one, two backpacks as one. Of many histories at once that is
@@ -526,7 +545,7 @@ print(f"same: {bool((yours[:, :package.shape[1]] == package).all())}; the longes
 
 # %% [markdown]
 # How much does "each once" change? That depends on how coarse the interests are. The share of a user's most frequent kind, among the tokens she has and among the interests that are
-# left of them:
+# left of them. A token counts as the kind that most tokens of its interest have; so the two rows differ a little on all tokens, too.
 
 # %%
 def memory(interest_of, none):
@@ -552,8 +571,8 @@ once = pd.DataFrame({
 once.round(2)
 
 # %% [markdown]
-# *Takeaway: with 24 interests, "each once" does what was promised: the frequent kind drowns the rest less. With half as many interests as tokens, which is the default, most tokens have an
-# interest nearly to themselves, and "each once" changes far less.*
+# *Takeaway: with 24 interests, "each once" does what was promised: the frequent kind drowns the rest less. With half as many interests as tokens, which is the default, a user's list is
+# only a little shorter than her tokens, and "each once" changes far less.*
 #
 # ## Experiment 4 · does the finder matter in the end?
 
@@ -581,19 +600,20 @@ reveal("finder", "without clusters it is worst by far" if spread >= 0.03 and rec
 
 # %% [markdown]
 # *Takeaway: on this shop, after this short training, the finder hardly matters for recall. Interests are a memory that the decoder may look up; it also sees the history itself.
-# `python benchmarks/interests.py --print` in the course's folder has the study.*
+# (Cold items: those never taken in training.) `python benchmarks/interests.py --print` in the course's folder has DPC-KNN and mini-batch k-means over three
+# seeds.*
 #
 # ## What if …
 # Move K and k. Watch the centres on the left, and what is recovered on the right: as ARI, as NMI (normalised mutual information, which grows with K by itself), or as the
-# share of pairs within a cluster that are alike. Try first: `features` on text; then image with `scaling` raw and `points join` parent (uphill), and k
-# from 5 to 20.
+# share of pairs within a cluster that are of one kind ("pairs alike"). Try first: `features` on text; then image, with `scaling` set to raw and `points join` to
+# parent (uphill), and k from 5 to 20.
 
 # %%
 whatif_interests(bazaar)
 
 # %% [markdown]
-# *Takeaway: uphill on raw pictures, with k = 10 at K = 12 or k = 20 at K = 24, is the best that density peaks do here, and there they pass k-means. The same on rows of length 1 loses. Nothing tells you beforehand
-# which holds for your data: that is what a known truth is for.*
+# *Takeaway: uphill on raw pictures, with k = 10 at K = 12 or k = 20 at K = 24, density peaks pass k-means. With k = 13 at K = 12 they fall behind again, and on rows
+# of length 1 they lose throughout. Nothing tells you beforehand which k to take: that is what a known truth is for.*
 #
 # And MISSRec itself: `interests`, `interest_ratio` (K as a share of the tokens), `neighbours` (k) and `deduplicate` are switches. The maps show the tokens: watch kinds gather.
 

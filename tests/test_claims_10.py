@@ -66,6 +66,11 @@ def test_heaps_of_uneven_width(seed):
     if seed == 1:  # the lesson's picture
         score = peaks.score.sort(descending=True).values
         assert float(score[2]) > 2 * float(score[3])
+        third = dpc_knn(x, 3, peaks=peaks).centres[2]
+        longer = peaks.delta > peaks.delta[third]
+        longer[dpc_knn(x, 3, peaks=peaks).centres] = False
+        assert int(longer.sum()) == 2, "outliers with longer lines than the third hilltop"
+        assert float(peaks.density[longer].max()) < 0.01
 
 
 def test_on_raw_pictures_dpc_is_within_what_the_seeds_of_kmeans_differ_by_and_on_unit_rows_below():
@@ -82,10 +87,11 @@ def test_on_raw_pictures_dpc_is_within_what_the_seeds_of_kmeans_differ_by_and_on
 
 def test_uphill_on_raw_pictures_is_the_best_of_density_peaks_and_loses_on_unit_rows():
     raw, unit = tokens("image", "raw"), tokens("image", "unit")
-    uphill = {k: [ari(dpc_knn(raw.x, n, k, assign="parent").assignment, kind(raw)) for n in (12, 24)] for k in (10, 20)}
+    uphill = {k: [ari(dpc_knn(raw.x, n, k, assign="parent").assignment, kind(raw)) for n in (12, 24)] for k in (10, 13, 20)}
     means = [max(ari(kmeans(raw.x, n, seed), kind(raw)) for seed in SEEDS) for n in (12, 24)]
     assert uphill[10][0] > means[0] + 0.05
     assert max(uphill[20][1], uphill[10][1]) > means[1]
+    assert uphill[13][0] < means[0] - 0.02
     for k in (5, 10, 20):
         low = min(ari(kmeans(unit.x, 12, seed), kind(unit)) for seed in SEEDS)
         assert ari(dpc_knn(unit.x, 12, k, assign="parent").assignment, kind(unit)) < low
@@ -104,6 +110,24 @@ def test_density_depends_on_the_scale():
     for seed in SEEDS:
         own = [ari(kmeans(c * raw.x, 12, seed), kind(raw)) for c in dpc]
         assert max(own) - min(own) < 0.02, "k-means does not care"
+
+
+def test_scale_is_not_why_density_peaks_lose_on_unit_rows():
+    unit = tokens("image", "unit")
+    low = min(ari(kmeans(unit.x, 12, seed), kind(unit)) for seed in SEEDS)
+    lonely = {}
+    for c in (1, 4, 8):
+        peaks = density_peaks(c * unit.x, 5)
+        found = dpc_knn(c * unit.x, 12, 5, peaks=peaks)
+        assert 0.2 < ari(found.assignment, kind(unit)) < low
+        lonely[c] = int((peaks.density[found.centres] < peaks.density.quantile(0.25)).sum())
+    assert lonely[1] >= 2
+    assert lonely[8] == 0
+    assert float(peaks.density.max() - peaks.density.min()) > 0.4
+    for scaling in ("raw", "unit"):
+        of = tokens("image", scaling)
+        nearest = torch.cdist(of.x, of.x).fill_diagonal_(torch.inf).argmin(1)
+        assert 0.88 < (kind(of)[nearest] == kind(of)).mean() < 0.93, "nine of ten"
 
 
 def test_pictures_follow_the_kind_and_captions_the_spirit():

@@ -55,6 +55,18 @@ def _(x, k):
     return torch.exp(-_table(x).sort(1).values[:, 1 : k + 1].square().mean(1))
 
 
+@local_density.wrong(
+    "the point itself dropped from k + 1 neighbours: k others are left, and it fails where there are only k points"
+)
+def _(x, k):
+    return torch.exp(-_table(x).topk(k + 1, dim=1, largest=False).values[:, 1:].square().mean(1))
+
+
+@local_density.wrong("the point itself left out of the k, the sum of k others divided by k")
+def _(x, k):
+    return torch.exp(-_table(x).sort(1).values[:, 1 : k + 1].square().sum(1) / k)
+
+
 @local_density.wrong("the point itself on top of k others: k + 1 neighbours")
 def _(x, k):
     return torch.exp(-_near(x, k + 1).square().mean(1))
@@ -73,6 +85,11 @@ def _(x, k):
 @local_density.wrong("divided by the dimension, not by its root")
 def _(x, k):
     return torch.exp(-(_near(x, k) / x.shape[1] ** 0.5).square().mean(1))
+
+
+@local_density.wrong("squared first, then divided by the root of the dimension: a squared distance is divided by D")
+def _(x, k):
+    return torch.exp(-(_near(x, k).square() * x.shape[1] ** 0.5).mean(1))
 
 
 @local_density.wrong("distances not squared")
@@ -204,7 +221,7 @@ def _(distance, density):
     return _nearest(distance, (density >= density[:, None]) & ~torch.eye(len(density), dtype=torch.bool))
 
 
-@distance_to_denser.wrong("the point itself counts: the nearest is always at distance 0")
+@distance_to_denser.wrong("a 0 in every row wins: the point itself, or points that are not denser set to 0")
 def _(distance, density):
     return _nearest(distance, density >= density[:, None])
 
@@ -212,6 +229,29 @@ def _(distance, density):
 @distance_to_denser.wrong("the nearest point that is less dense")
 def _(distance, density):
     return _nearest(distance, _denser(density).T)
+
+
+@distance_to_denser.wrong("the nearest point that is less dense; of equal ones neither counts")
+def _(distance, density):
+    return _nearest(distance, density < density[:, None])
+
+
+@distance_to_denser.wrong("the nearest point that is less dense, or equal and in an earlier row")
+def _(distance, density):
+    row = torch.arange(len(density))
+    return _nearest(distance, (density < density[:, None]) | ((density == density[:, None]) & (row < row[:, None])))
+
+
+@distance_to_denser.wrong("the smallest of each column, not of each row")
+def _(distance, density):
+    allowed = _denser(density)
+    return torch.where(allowed.any(1), distance.masked_fill(~allowed, torch.inf).amin(0), distance.amax(1))
+
+
+@distance_to_denser.wrong("points that are not denser count as distance 0, and 0 is the smallest; the peak alone is right")
+def _(distance, density):
+    allowed = _denser(density)
+    return torch.where(allowed.any(1), (distance * allowed).amin(1), distance.amax(1))
 
 
 @distance_to_denser.wrong("the nearest point, whatever its density")
@@ -241,6 +281,11 @@ def _(distance, density):
     allowed = _denser(density)
     found = distance.masked_fill(~allowed, -1.0).amax(1)
     return torch.where(allowed.any(1), found, distance.amax(1))
+
+
+@distance_to_denser.wrong("the farthest of the denser points, and 0 for the peak")
+def _(distance, density):
+    return distance.masked_fill(~_denser(density), 0.0).amax(1)
 
 
 @distance_to_denser.wrong("the mean distance to the denser points")
@@ -310,6 +355,10 @@ def _scores(rng: np.random.Generator, n: int) -> dict[str, np.ndarray]:
 def _(rng):
     n = int(rng.integers(7, 12))
     yield Case("points at random", **_scores(rng, n), n_clusters=4)
+    density, delta = rng.uniform(0.3, 0.4, 12), rng.uniform(0.3, 0.4, 12)
+    equal = rng.permutation(12)[:8]
+    density[equal], delta[equal] = np.tile([0.5, 0.75], 4), np.tile([0.75, 0.5], 4)
+    yield Case("eight equal products", density=density, delta=delta, n_clusters=5)
 
 
 @choose_centres.hidden
@@ -361,6 +410,16 @@ def _(density, delta, n_clusters):
 @choose_centres.wrong("the worst of the chosen first")
 def _(density, delta, n_clusters):
     return _best(density * delta, n_clusters).flip(0)
+
+
+@choose_centres.wrong("sorted upwards: the right rows, but the largest product last")
+def _(density, delta, n_clusters):
+    return (density * delta).argsort(stable=True)[-n_clusters:]
+
+
+@choose_centres.wrong("topk: for equal products it promises no order")
+def _(density, delta, n_clusters):
+    return (density * delta).topk(n_clusters).indices
 
 
 @choose_centres.wrong("equal products: the later row first")
@@ -488,6 +547,14 @@ def _(x, centres):
     return label, sums / (sizes - 1).clamp_min(1)
 
 
+@join_centres.wrong("the mean without the centre itself: not a number where it is alone")
+def _(x, centres):
+    label = _label(x, centres)
+    others = label.clone()
+    others[centres] = -1
+    return label, _means(x, others, len(centres))
+
+
 @join_centres.wrong("the centre counted twice")
 def _(x, centres):
     label = _label(x, centres)
@@ -522,6 +589,12 @@ def _(x, centres):
     label = (unit @ unit[centres].T).argmax(1)
     label[centres] = torch.arange(len(centres))
     return label, _means(x, label, len(centres))
+
+
+@join_centres.wrong("the vectors first, then the clusters: the other way round")
+def _(x, centres):
+    label = _label(x, centres)
+    return _means(x, label, len(centres)), label
 
 
 @join_centres.wrong("a centre at another's place joins that one: a cluster is left without members")
@@ -610,6 +683,11 @@ def _(interest_of, items, lengths, none):
     return _once(interest_of[items].flatten(1), none)
 
 
+@interests_once.wrong("every item 0 taken for padding: it may have been taken, the lengths tell")
+def _(interest_of, items, lengths, none):
+    return _once(interest_of[items].masked_fill((items == 0)[..., None], none).flatten(1), none)
+
+
 @interests_once.wrong("repeats left in")
 def _(interest_of, items, lengths, none):
     return _found(interest_of, items, lengths, none).sort(1).values
@@ -654,6 +732,11 @@ def _(interest_of, items, lengths, none):
     return torch.cat([once, rest], 1)
 
 
+@interests_once.wrong("the first modality alone, and columns for it alone")
+def _(interest_of, items, lengths, none):
+    return _once(_found(interest_of[:, :1], items, lengths, none), none)
+
+
 @interests_once.wrong("in the order in which they first occur, not ascending")
 def _(interest_of, items, lengths, none):
     found, out = _found(interest_of, items, lengths, none), []
@@ -674,6 +757,12 @@ def _(interest_of, items, lengths, none):
 def _(interest_of, items, lengths, none):
     once = _once(_found(interest_of, items, lengths, none), none)
     return once.masked_fill(once == none, -1)
+
+
+@interests_once.wrong("filled up with 0, which is an interest, and not with `none`")
+def _(interest_of, items, lengths, none):
+    once = _once(_found(interest_of, items, lengths, none), none)
+    return once.masked_fill(once == none, 0)
 
 
 @interests_once.wrong("an interest of somebody else's history counts as a repeat: distinct over the whole batch")
