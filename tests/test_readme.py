@@ -69,7 +69,7 @@ def test_the_studies_print_what_their_page_shows():
     assert judge_features.as_markdown(result("judge_features")) in page
     assert interests.as_markdown(result("interests")) in page
     assert strategies.tables(result("strategies")) in page
-    for name in ("alignrec-tiktok", "alignrec-ml-100k-derived", "alignrec-ml-100k-mmenc"):
+    for name in ("alignrec-tiktok", "alignrec-ml-100k", "alignrec-ml-100k-mmenc"):
         table = read_comparison(ROOT / "benchmarks" / "results" / f"{name}.json")
         assert as_markdown(table) in page
         for step in table.get("before", []):
