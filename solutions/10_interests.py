@@ -485,7 +485,7 @@ pd.DataFrame({"0 epochs": before, "3 epochs": after}).map(lambda v: f"{v[0]:.2f}
 
 # %% [markdown]
 # *Takeaway: once the hills stand apart, every method finds far more of them. All are told the right K, and k-means finds more than density peaks. Compact clusters of like size are what k-means is made
-# for, and training makes such clusters. (Train on, and all of them find fewer kinds at K = 24, density peaks the fewest: docs/studies.md.)*
+# for, and training makes such clusters. (Of three seeds this one is the kindest to density peaks. Train on, and all of them find fewer kinds at K = 24, density peaks the fewest: docs/studies.md.)*
 #
 # ## Whom does that describe?
 # v0193 again: all tokens on one map, hers lit up, a colour for each interest. For the picture we take 24 interests.
@@ -632,7 +632,7 @@ whatif_interests(bazaar)
 
 # %% [markdown]
 # *Takeaway: uphill on raw pictures, with k = 10 at K = 12 or k = 20 at K = 24, density peaks pass k-means. With k = 13 at K = 12 they fall behind again, and on rows
-# of length 1 they lose throughout. Nothing tells you beforehand which k to take: that is what a known truth is for.*
+# of length 1 they lose. Nothing tells you beforehand which k to take: that is what a known truth is for.*
 #
 # And MISSRec itself: `interests`, `interest_ratio` (K as a share of the tokens), `neighbours` (k) and `deduplicate` are switches. The maps show the tokens: watch kinds gather.
 
