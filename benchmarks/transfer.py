@@ -5,19 +5,19 @@
 
 The split is leave-one-out with new items: a user's story ends with the first cold item she took, if she took one, else with her last
 purchase. That item is for test, the one before it for validation; cold items are in no training history. Every item is ranked but those
-of the user's own history, @10. All models have vectors of 64 numbers, read
-the latest 20 items and stop early on validation.
+of the user's own history, @10. All models have vectors of 64 numbers and read the latest 20 items. MISSRec trains for eight epochs at most
+and stops early on validation, so settings that learn slowly are behind.
 
-Three parts, each on three seeds:
+Three parts, on three seeds:
 
 - *parts*: MISSRec without IDs on the main domain, trained from scratch, with one part changed at a time; SASRec beside it. Each run is
   also judged by how often items were bought, and by whether the fusion follows how much the user cares for picture and words, which
   the bazaar knows. Dropout was chosen on validation with the first seed.
-- *transfer*: for each domain, MISSRec without IDs is pre-trained on the three others, then trained on all of the domain's users,
-  30 % or 10 % of them, as a whole, its adapters only or λ only; beside it the same model from scratch. Users who were not trained
-  on are judged too: their histories are read. *Untrained* is the pre-trained model as it comes.
-- *hurts*: where pre-training is no help or harm: the same with the main domain's features in another order of columns, as another encoder
-  would have them.
+- *transfer*: MISSRec without IDs is pre-trained on the three small domains for the main one, on the main one for each of the others.
+  Then it is trained on all of the domain's users, 30 % or 10 % of them, as a whole, its adapters only or λ only; beside it the same
+  model from scratch. Users who were not trained on are judged too: their histories are read. *Untrained* is the pre-trained model
+  as it comes, *random* the one from scratch before training.
+- *hurts*: the same with the main domain's features in another order of columns, as another encoder would have them.
 
 Work that was broken off goes on from the result's file; what is finished is not repeated. Delete the file to start anew.
 """
@@ -52,7 +52,7 @@ from mmrec_teach.models import MISSRec, Recommender, create
 from mmrec_teach.training import fit
 
 RESULT = Path(__file__).resolve().parent / "results" / "transfer.json"
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 K = 10
 DIM = 64
 SETTINGS = {"epochs": 8, "patience": 2, "metric": f"ndcg@{K}", "batch_size": 256, "lr": 3e-3}
@@ -163,6 +163,12 @@ def last_items(data: Dataset) -> np.ndarray:
     return last
 
 
+def hue_kept(data: Dataset) -> float:
+    """Return the share of users whose test item has the hue of the item before."""
+    hue = data.truth.extra["hue"]
+    return float((hue[data.test.items] == hue[last_items(data)[data.test.users]]).mean())
+
+
 def follows(model: MISSRec, data: Dataset, test: Evaluation) -> dict[str, float]:
     """Return whether what the model makes of a user follows how much she cares for pictures.
 
@@ -238,6 +244,7 @@ def run(out: Path, parts: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]
 
     data = shop(MAIN)
     result["data"] = {"name": MAIN, "users": data.n_users, "items": data.n_items, "cold": int(data.cold_items.sum())}
+    result["same hue"] = {name: _rounded({"": hue_kept(shop(name))})[""] for name in SOURCES}
     if "parts" in parts:
         frame = long_tail({"": evaluate(create("popularity", data), data, "test", ks=(K,))}, k=K)
         result["buckets"] = {k: list(v) for k, v in frame.attrs["buckets"].items()}
@@ -263,7 +270,7 @@ def run(out: Path, parts: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]
 
 
 def move(target: str, seed: int, parts: Sequence[str], fill: Callable[..., Any], kept: Path) -> None:
-    """Pre-train on the other domains and bring that to ``target`` in every way."""
+    """Pre-train on the domain's sources and bring that to ``target`` in every way."""
     from mmrec_teach.data.union import union
     from mmrec_teach.models.missrec import PRETRAINING
 
@@ -362,6 +369,7 @@ def parts_table(result: Mapping[str, Any]) -> str:
     lines = [
         [
             name,
+            str(len(entry)),
             _cell(entry, "recall", spread=True),
             *(_cell(entry, c) for c in columns),
             _cell(entry, "care", "sharpness", digits=1),
@@ -369,7 +377,7 @@ def parts_table(result: Mapping[str, Any]) -> str:
         ]
         for name, entry in result["parts"].items()
     ]
-    return _markdown(["", "recall", *columns, "λ", "epochs"], lines)
+    return _markdown(["", "seeds", "recall", *columns, "λ", "epochs"], lines)
 
 
 def tail_table(result: Mapping[str, Any]) -> str:
@@ -400,13 +408,22 @@ def ways_table(result: Mapping[str, Any], part: str, name: str) -> str:
     entries, lines = result[part], []
     for way in ("random", "popularity", "untrained"):
         if entry := entries.get(f"{name}, {way}"):
-            lines.append([way, "0", "", *_ends(entry), ""])
+            lines.append([way, "0", "", str(len(entry)), *_ends(entry), ""])
     for share in SHARES:
         for way in WAYS:
             if entry := entries.get(f"{name}, {way}, {share:.0%}"):
                 part_trained = values_of(entry, "trained")[0] / values_of(entry, "of")[0]
-                lines.append([way, f"{share:.0%}", f"{part_trained:.1%}", *_ends(entry), _cell(entry, "best_epoch", digits=0)])
-    return _markdown([name, "users", "trained", "recall", "ndcg", "warm", "cold", "same hue", "epochs"], lines)
+                lines.append(
+                    [
+                        way,
+                        f"{share:.0%}",
+                        f"{part_trained:.1%}",
+                        str(len(entry)),
+                        *_ends(entry),
+                        _cell(entry, "best_epoch", digits=0),
+                    ]
+                )
+    return _markdown([name, "users", "trained", "seeds", "recall", "ndcg", "warm", "cold", "same hue", "epochs"], lines)
 
 
 def _ends(entry: Mapping[str, Any]) -> list[str]:
@@ -415,12 +432,12 @@ def _ends(entry: Mapping[str, Any]) -> list[str]:
 
 def tables(result: Mapping[str, Any]) -> str:
     """Return all tables; parts that have not been run yet are left out."""
-    seeds, shown = len(SEEDS), []
+    shown: list[str] = []
     if result.get("parts"):
         data = result["data"]
         shown += [
             f"**MISSRec, one part changed at a time** ({data['users']:,} users, {data['items']} items, {data['cold']} of them cold; "
-            f"mean of {seeds} seeds, @{K})",
+            f"means over seeds, @{K})",
             parts_table(result),
             f"**by buyers in training** (share of test purchases found in the first {K}; items, test purchases)",
             tail_table(result),
@@ -428,13 +445,15 @@ def tables(result: Mapping[str, Any]) -> str:
             f"tastes {_short(result['care in histories'], 2)})",
             care_table(result),
         ]
-    for part, title in (
-        ("transfer", "pre-trained on the three other domains"),
-        ("hurts", "features in another order of columns"),
-    ):
-        for name in SOURCES:
+    for part in ("transfer", "hurts"):
+        for name, others in SOURCES.items():
             if any(key.startswith(f"{name}, ") for key in result.get(part, {})):
-                shown += [f"**{name}: {title}** (mean of {seeds} seeds, @{K})", ways_table(result, part, name)]
+                other_order = ", features in another order of columns" if part == "hurts" else ""
+                shown += [
+                    f"**{name}{other_order}: pre-trained on {', '.join(others)}** (means over seeds, @{K}; the item of test has the "
+                    f"hue of the one before for {_short(result['same hue'][name])} of the users)",
+                    ways_table(result, part, name),
+                ]
     return "\n\n".join(shown)
 
 
