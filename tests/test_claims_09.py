@@ -113,6 +113,8 @@ def test_order_carries_the_kind_for_some_purchases_and_the_colour_for_one():
         for values, tolerance in ((kind, 0.03), (colour, 0.03)):
             flat = [agreeing(values, shuffled(seed), lag) for lag in (1, 2, 3, 4, 8)]
             assert max(flat) - min(flat) < tolerance + 0.03
+        assert kinds[3] < agreeing(kind, shuffled(seed), 4) - 0.02, "further back below the shuffled line"
+        assert colours[2] < agreeing(colour, shuffled(seed), 3)
 
 
 # -- order ------------------------------------------------------------------------------------------------------------------------
@@ -121,6 +123,8 @@ def test_sasrec_finds_six_times_what_popularity_finds_and_as_many_as_plain_neigh
     for seed in SEEDS:
         assert sasrec(seed) > 6 * popularity
         assert abs(sasrec(seed) - neighbours) < 0.03
+        ours = recall(fitted("sasrec", shop(), seed), shop(), "ndcg@20")
+        assert recall(create("item-knn", whole()), whole(), "ndcg@20") > ours, "as many, and higher in the list"
         assert sasrec(seed, loss="bce") < sasrec(seed) - 0.03
 
 
@@ -137,7 +141,8 @@ def test_order_matters_by_its_last_item_alone_and_both_ways_of_losing_it_cost_ab
         in_training.append(recall(reading(blind, shop()), shop()) / full)
         assert 0.75 < in_training[-1] < 0.95
         assert abs(recall(reading(blind, shop()), shop()) - recall(blind, mixed)) < 0.03, "who learned none sees none"
-        assert sasrec(seed, length=1, rows="prefixes") < full - 0.02, "the last item alone is not enough"
+        assert 0.85 * full < sasrec(seed, length=1, rows="prefixes") < full - 0.02, "the last item alone: nearly as much"
+        assert in_training[-1] > 0.85, "all items without their order: nearly as much"
         assert sasrec(seed, n_layers=0) < full - 0.02
         assert abs(sasrec(seed, positions="start") - full) < 0.03
     assert abs(mean(at_test) - mean(in_training)) < 0.06
@@ -274,27 +279,36 @@ def test_carried_vectors_tell_new_kinds_as_captions_do_and_lists_do_not_stay_wit
     def stays(model: Recommender) -> float:
         return float((kind[evaluate(model, shop(), "test").topk[:, :20]] == kind[last][:, None]).mean())
 
+    text, past = normalize(torch.from_numpy(shop().features["text"].copy()), dim=1).numpy(), shop().matrix("train", "valid")
+    by_mean = np.where(past.toarray() > 0, -np.inf, (past @ text) @ text.T)
+    plain = float((kind[(-by_mean).argsort(axis=1)[:, :20]] == kind[last][:, None]).mean())
     for seed in SEEDS:
-        arrived, own = carried(seed), fitted("unisrec", shop(), seed)
-        with arrived.evaluating(), own.evaluating():
+        arrived, own, both = carried(seed), fitted("unisrec", shop(), seed), carried(seed, ("text", "image"))
+        with arrived.evaluating(), own.evaluating(), both.evaluating():
             there, here = same_kind(arrived.items()), same_kind(own.items())
+            assert same_kind(both.items()) > there + 0.03, "with pictures more comes along"
+        assert stays(arrived) + 0.05 < stays(both) < plain
         assert abs(there - same_kind(torch.from_numpy(shop().features["text"].copy()))) < 0.06
         assert here > 0.9
         assert 0.1 < stays(arrived) < 0.3 < 0.8 < stays(own)
 
 
 def test_with_few_users_a_start_from_another_shop_helps():
-    best: dict[str, list[float]] = {"scratch": [], "moved": []}
+    text, past = normalize(torch.from_numpy(shop().features["text"].copy()), dim=1).numpy(), shop().matrix("train", "valid")
+    target = np.empty(shop().n_users, dtype=np.int64)
+    target[shop().test.users] = shop().test.items
+    ranks = protocols.target_ranks(past @ text, text, target, past)
+    plain = float(((ranks > 0) & (ranks <= 20)).mean())
+    found: dict[str, list[float]] = {"scratch": [], "moved": []}
     for seed in SEEDS:
-        for name in best:
-            model, found = made("unisrec", few(seed), seed), []
+        for name in found:
+            model = made("unisrec", few(seed), seed)
             if name == "moved":
                 model.adopt(fitted("unisrec", others(), seed))
-            for record in train(model, few(seed), seed=seed, epochs=40, lr=5e-3, batch_size=256, metrics_every=0, device="cpu"):
-                if record.epoch in (10, 20, 40):
-                    found.append(recall(made("unisrec", shop(), seed).adopt(model), shop()))
-            best[name].append(max(found))
+            for _ in train(model, few(seed), seed=seed, epochs=40, lr=5e-3, batch_size=256, metrics_every=0, device="cpu"):
+                pass
+            found[name].append(recall(made("unisrec", shop(), seed).adopt(model), shop()))
         ids = recall(reading(fitted("sasrec", few(seed), seed, epochs=40, batch_size=256), shop()), shop())
-        assert ids < 0.6 * best["scratch"][-1]
-        assert best["moved"][-1] > best["scratch"][-1] - 0.01
-    assert mean(best["moved"]) > mean(best["scratch"]) + 0.01
+        assert ids < min(0.6 * found["scratch"][-1], plain)
+        assert found["moved"][-1] > found["scratch"][-1]
+    assert 0.01 < mean(found["moved"]) - mean(found["scratch"]) < 0.05
