@@ -58,7 +58,8 @@ class SASRec(SequenceRecommender):
         length: n, items of a history that are read.
         loss: ``"bce"`` (paper) one negative a target, or ``"ce"`` the softmax over the whole catalogue, as is common now.
         rows: ``"users"`` (paper) a user's whole history is one row with a target at every place; ``"prefixes"`` every prefix is a row
-            with one target. Dropout aside the same sum, for much more work.
+            with one target, for much more work. Dropout aside the same sum, as long as no history is cut and places are counted from
+            the ``"start"``: from the end, an item's place depends on where its row ends.
         positions: ``"end"`` (paper, which pads in front) the last item read has place n; ``"start"`` the first one has place 1.
         seed: of the initial values and of dropout.
 

@@ -71,7 +71,7 @@ class UniSRec(SequenceRecommender):
         temperature: τ.
         length: items of a history that are read.
         rows: ``"users"`` a user's whole history is one row with a target at every place; ``"prefixes"`` (released) every prefix is a
-            row with one target. Dropout aside the same sum, for much more work.
+            row with one target, for much more work. Dropout aside the same sum, as long as no history is cut.
         drop: share of the items, or of the feature entries, that the second reading in ``seq_seq`` does without.
         pretrained: begin with the parameters in this file, written by `mmrec-teach pretrain-sequences`.
         tune: which parameters train: ``"full"`` all, ``"adapters"`` (the paper's parameter-efficient form) the adaptor.
