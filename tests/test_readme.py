@@ -71,7 +71,7 @@ def test_the_studies_print_what_their_page_shows():
     assert strategies.tables(result("strategies")) in page
     assert transfer.tables(result("transfer")) in page
     assert sequences.tables(result("scientific")) in page
-    for name in ("alignrec-tiktok", "alignrec-ml-100k", "alignrec-ml-100k-mmenc"):
+    for name in ("alignrec-tiktok", "alignrec-baby", "alignrec-ml-100k", "alignrec-ml-100k-mmenc"):
         table = read_comparison(ROOT / "benchmarks" / "results" / f"{name}.json")
         assert as_markdown(table) in page
         for step in table.get("before", []):
