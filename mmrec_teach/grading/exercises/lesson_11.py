@@ -69,13 +69,14 @@ def _(fuse_matches):
     )
 
 
-@fuse_matches.rule("an item without anything leaves the gradient a number")
+@fuse_matches.rule("an item without anything passes no gradient on")
 def _(fuse_matches):
     cosines = torch.tensor([[[0.5, -0.2], [0.0, 0.0]]], requires_grad=True)
     got = fuse_matches(cosines, torch.tensor([[True, True], [False, False]]), torch.tensor(1.0))
     if isinstance(got, torch.Tensor) and got.requires_grad:  # whether it does at all is another question
         slope = torch.autograd.grad(got.sum(), cosines)[0]
         expect(bool(torch.isfinite(slope).all()), "the gradient holds nan: a softmax over nothing but -inf has no answer")
+        expect(not slope[0, 1].any(), "its score is 0, and no gradient belongs to it: multiply by a 0 where nothing is there")
 
 
 def _shares(cosines, has, lam):
@@ -105,7 +106,8 @@ def _(cosines, has, lam):
 
 @fuse_matches.wrong("divided by λ in place of multiplied")
 def _(cosines, has, lam):
-    return (cosines * _shares(cosines, has, 1 / (lam + 1e-9))).sum(2)
+    some = has.any(1, keepdim=True)
+    return ((cosines / lam).masked_fill(~has & some, -torch.inf).softmax(2) * cosines * some).sum(2)
 
 
 @fuse_matches.wrong("the softmax over items, not over modalities")
@@ -133,6 +135,22 @@ def _(cosines, has, lam):
 @fuse_matches.wrong("the shares held still: λ and the cosines learn nothing from them")
 def _(cosines, has, lam):
     return (cosines * _shares(cosines, has, lam).detach()).sum(2) + 0 * lam
+
+
+@fuse_matches.wrong("a softmax of the cosines alone: λ is left out")
+def _(cosines, has, lam):
+    return (cosines * _shares(cosines, has, 1 + 0 * lam)).sum(2)
+
+
+@fuse_matches.wrong("exp by hand: it overflows at a large λ, and inf / inf is nan; softmax does not")
+def _(cosines, has, lam):
+    weights = (lam * cosines).exp() * has
+    return (weights * cosines).sum(2) / weights.sum(2).clamp_min(1e-9)
+
+
+@fuse_matches.wrong("an item without anything: its score is 0 only because its cosines are, and a gradient still flows")
+def _(cosines, has, lam):
+    return (cosines * (lam * cosines).masked_fill(~has, -1e9).softmax(2)).sum(2)
 
 
 @fuse_matches.wrong("summed over modalities in place of averaged")
@@ -171,6 +189,8 @@ def _(rng):
 def _():
     rng = np.random.default_rng(113)
     yield Case("as many users as items", **_opinions(rng, 4, 4))
+    cancel = np.array([[True, True], [False, True], [False, False]])
+    yield Case("content that scores exactly 0 is content", own=np.array([[0.6, -0.3, 0.5]]), fused=np.zeros((1, 3)), has=cancel)
     yield Case("no item has content", own=np.array([[0.2, -0.4]]), fused=np.zeros((1, 2)), has=np.zeros((2, 2), dtype=bool))
 
 
@@ -214,6 +234,11 @@ def _(own, fused, has):
 def _(own, fused, has):
     weight = 2.0 * has.all(1).float()
     return (own + weight * fused) / (1 + weight)
+
+
+@add_id.wrong("a fused score of 0 taken for no content: look at has")
+def _(own, fused, has):
+    return torch.where(fused == 0, own, (own + 2 * fused) / 3)
 
 
 @add_id.wrong("the ID left out where there is content")
@@ -286,6 +311,34 @@ def _(z, known):
     squares, n = _squares(z, known)
     many = n > 1
     return ((squares + n) / (n * n).clamp_min(1) * many).sum() / many.sum().clamp_min(1)
+
+
+@diversity.wrong("each interest with itself among the pairs, divided by n (n - 1)")
+def _(z, known):
+    squares, n = _squares(z, known)
+    many = n > 1
+    return ((squares + n) / (n * (n - 1)).clamp_min(1) * many).sum() / many.sum().clamp_min(1)
+
+
+@diversity.wrong("divided by the pairs of the padded table: N rows in place of n")
+def _(z, known):
+    squares, n = _squares(z, known)
+    many, rows = n > 1, z.shape[1]
+    return (squares / max(1, rows * (rows - 1)) * many).sum() / many.sum().clamp_min(1)
+
+
+@diversity.wrong("N subtracted in place of n: rows of padding have no cosine of 1 with themselves")
+def _(z, known):
+    squares, n = _squares(z, known)
+    many = n > 1
+    return ((squares + n - z.shape[1])[many] / (n * (n - 1))[many]).sum() / many.sum().clamp_min(1)
+
+
+@diversity.wrong("the mean over nobody: nan where no user has two interests")
+def _(z, known):
+    squares, n = _squares(z, known)
+    many = n > 1
+    return (squares[many] / (n * (n - 1))[many]).mean()
 
 
 @diversity.wrong("the cosine itself, not squared: opposite interests lower the loss")
@@ -434,21 +487,40 @@ def _(scores, targets, tau):
 
 @seq_item.wrong("its own column masked too: nothing to find, and the loss is infinite")
 def _(scores, targets, tau):
-    logits = _table(scores, targets, tau).masked_fill(targets[:, None] == targets, -1e9)
+    logits = _table(scores, targets, tau).masked_fill(targets[:, None] == targets, -torch.inf)
     return (logits.logsumexp(1) - logits.diagonal()).mean()
 
 
 @seq_item.wrong("the own target left out of the sum: only others below the line")
 def _(scores, targets, tau):
     logits = _table(scores, targets, tau)
-    others = logits.masked_fill(targets[:, None] == targets, -1e9)
+    others = logits.masked_fill(targets[:, None] == targets, -torch.inf)
     return (others.logsumexp(1) - logits.diagonal()).mean()
 
 
-@seq_item.wrong("copies multiplied by 0: they stay in the sum, with exp(0) = 1")
+@seq_item.wrong("copies set to 0: they stay in the sum, with exp(0) = 1")
 def _(scores, targets, tau):
     logits = _table(scores, targets, tau)
     return ((logits * ~_copies(targets)).logsumexp(1) - logits.diagonal()).mean()
+
+
+@seq_item.wrong("copies counted as right answers, too: above the line as well as below")
+def _(scores, targets, tau):
+    logits = _table(scores, targets, tau)
+    same = logits.masked_fill(targets[:, None] != targets, -torch.inf)
+    return (logits.logsumexp(1) - same.logsumexp(1)).mean()
+
+
+@seq_item.wrong("each target one column: a rival that two rows ask for counts twice")
+def _(scores, targets, tau):
+    different, own = targets.unique(return_inverse=True)
+    return cross_entropy(scores[:, different] / tau, own)
+
+
+@seq_item.wrong("exp by hand: it overflows when a score is large; logsumexp does not")
+def _(scores, targets, tau):
+    weights = _table(scores, targets, tau).exp()
+    return -(weights.diagonal() / (weights * ~_copies(targets)).sum(1)).log().mean()
 
 
 @seq_item.wrong("the softmax down the columns: which history wants this item?")
@@ -610,3 +682,25 @@ def _(items, lengths, gone):
 def _(items, lengths, gone):
     closed, n = _closed(items.flip(1), _kept(items, lengths, gone).flip(1))
     return closed, n
+
+
+@drop_items.wrong("not closed up, and a history may lose everything")
+def _(items, lengths, gone):
+    kept = _there(items, lengths) & ~gone
+    return items * kept, kept.sum(1)
+
+
+@drop_items.wrong("every 0 read as padding: item 0 is an item, too")
+def _(items, lengths, gone):
+    real = items != 0
+    n = real.sum(1)
+    kept = real & ~gone
+    alone = torch.arange(items.shape[1]) == n[:, None] - 1
+    return _closed(items, torch.where(kept.any(1, keepdim=True), kept, alone))
+
+
+@drop_items.wrong("the last column taken for the latest item: it may be padding")
+def _(items, lengths, gone):
+    kept = _there(items, lengths) & ~gone
+    alone = (torch.arange(items.shape[1]) == items.shape[1] - 1).expand_as(items)
+    return _closed(items, torch.where(kept.any(1, keepdim=True), kept, alone))
