@@ -460,9 +460,8 @@ reveal("peek", answer, "The next item stands in the row, one place on. Copying i
 def both_rankings(model, data, n=100, first=10):
     """Share of users whose target is among the first 10: of all items, and of it and n others drawn at random."""
     rng, found = np.random.default_rng(0), []
-    with model.evaluating():
-        with model.knowing("train", "valid") if hasattr(model, "knowing") else model.evaluating():  # what it may read
-            scores = model.score(torch.arange(data.n_users)).numpy().copy()
+    with model.evaluating(), model.knowing("train", "valid") if hasattr(model, "knowing") else model.evaluating():  # what it may read
+        scores = model.score(torch.arange(data.n_users)).numpy().copy()
     scores[bazaar.matrix("train", "valid").toarray() > 0] = -np.inf
     own = scores[np.arange(len(target)), target]
     for row, score in enumerate(scores):

@@ -23,6 +23,7 @@ from mmrec_teach.data import Dataset, Interactions
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep a file's tests in one worker, where they share what they built; lessons, each a process of its own, fill the gaps."""
     for item in items:
