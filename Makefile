@@ -40,7 +40,7 @@ lab: $(STAMP)
 	@$(BIN)/mmrec-teach lab $(ARGS)
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 doctor: $(STAMP)
 	@$(BIN)/mmrec-teach doctor

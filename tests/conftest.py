@@ -23,14 +23,6 @@ from mmrec_teach.data import Dataset, Interactions
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests in one worker, where they share what they built; lessons, each a process of its own, fill the gaps."""
-    for item in items:
-        if item.path.name != "test_lessons.py":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-
-
 @pytest.fixture(autouse=True, scope="session")
 def _threads() -> None:
     """Two threads at most, so that numbers do not depend on the machine's core count; one beside other workers."""

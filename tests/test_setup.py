@@ -221,7 +221,7 @@ def test_make_installs_once_and_again_only_when_something_changed(sandbox):
 
 def test_make_test_and_lab_use_the_same_set_up(sandbox):
     _, calls = sandbox("test", "ARGS=-k grading", f"PYTHON={sys.executable}")
-    assert calls[-1] == "python -m pytest -n 2 --dist loadgroup -k grading"
+    assert calls[-1] == "python -m pytest -n 2 --dist loadfile -k grading"
     assert len(calls) == 3
     _, calls = sandbox("lab", "ARGS=01 --no-browser")
     assert calls == ["mmrec-teach data verify", "mmrec-teach lab 01 --no-browser"]
