@@ -1,16 +1,19 @@
-"""DPC-KNN against the reference's numbers and against brute force in float64; k-means beside it."""
+"""DPC-KNN against the reference's numbers and against brute force in float64; k-means and the tree of clusters beside it."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mmrec_teach.errors import InputError, OptionError
 from mmrec_teach.ops import clustering
-from mmrec_teach.ops.clustering import density_peaks, dpc_knn, minibatch_kmeans
+from mmrec_teach.ops.clustering import cluster_tree, density_peaks, dpc_knn, inertia, minibatch_kmeans, tree_sizes
 
 PARITY = Path(__file__).parent / "parity" / "dpc_knn.npz"
 
@@ -206,6 +209,143 @@ def test_kmeans_repeats_itself():
     assert a.centres is None
     assert int(a.sizes.sum()) == 200
     assert a.vectors.dtype == x.dtype
+
+
+# -- the tree ------------------------------------------------------------------------------------------------------------------
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.data())
+def test_every_cluster_of_a_tree_lies_in_one_of_the_level_above(draw: st.DataObject):
+    n, d = draw.draw(st.integers(1, 24)), draw.draw(st.integers(1, 3))
+    # few values: equal points and rows of zeros are common
+    rows = draw.draw(st.lists(st.lists(st.integers(0, 3), min_size=d, max_size=d), min_size=n, max_size=n))
+    x = torch.tensor(rows, dtype=torch.float32)
+    counted = x.any(1)
+    if not counted.any():
+        x, counted = x + 1, ~counted
+    sizes = sorted(draw.draw(st.sets(st.integers(1, int(counted.sum())), min_size=1, max_size=4)))
+    labels = cluster_tree(x, sizes, seed=draw.draw(st.integers(0, 3)))
+    assert labels.shape == (n, len(sizes))
+    assert labels.dtype == torch.int64
+    assert (labels[~counted] == -1).all()
+    inside = labels[counted]
+    for level, size in enumerate(sizes):
+        assert inside[:, level].unique().tolist() == list(range(size)), "exactly as many as asked for, none empty"
+        if level:
+            pairs = inside[:, level - 1 : level + 1].unique(dim=0)  # sorted by the cluster above
+            assert len(pairs) == size, "no cluster has two above it"
+            assert pairs[:, 1].tolist() == list(range(size)), "the parts of a cluster stand one after the other"
+    sums = [inertia(x, labels[:, level]) for level in range(len(sizes))]
+    assert all(above >= below - 1e-4 for above, below in itertools.pairwise(sums))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_purer_from_level_to_level_down_to_single_points(seed: int):
+    generator = torch.Generator().manual_seed(seed)
+    heap = torch.arange(6).repeat_interleave(10)
+    x = 20 * torch.randn(6, 3, generator=generator)[heap] + torch.randn(60, 3, generator=generator)
+    labels = cluster_tree(x, (2, 6, 18, 60), seed=seed)
+    purity = []
+    for level in labels.T:
+        purity.append(sum(int(torch.bincount(heap[level == k]).max()) for k in level.unique()) / len(x))
+    assert purity == sorted(purity)
+    assert purity[0] < 0.7
+    assert purity[2] == purity[3] == 1.0
+    assert sorted(labels[:, 3].tolist()) == list(range(60))
+
+
+def test_a_tree_repeats_itself_and_grows_downwards():
+    x = points(200)
+    long = cluster_tree(x, (4, 16, 64, 200), seed=1)
+    assert torch.equal(long, cluster_tree(x, (4, 16, 64, 200), seed=1))
+    assert torch.equal(long[:, :2], cluster_tree(x, (4, 16), seed=1))
+    assert not torch.equal(long, cluster_tree(x, (4, 16, 64, 200), seed=2))
+
+
+def test_mini_batches_split_what_is_large(monkeypatch: pytest.MonkeyPatch):
+    x, called = points(300), []
+    real = minibatch_kmeans
+    monkeypatch.setattr(clustering, "minibatch_kmeans", lambda *a, **k: called.append(len(a[0])) or real(*a, **k))
+    monkeypatch.setattr(clustering, "MANY", 100)
+    labels = cluster_tree(x, (3, 9, 300))
+    assert called[0] == 300
+    assert [len(level.unique()) for level in labels.T] == [3, 9, 300]
+
+
+@pytest.mark.parametrize(("n", "k"), [(7, 2), (8, 3), (7, 4)])
+def test_a_small_split_is_the_best_of_all(n: int, k: int):
+    """Of all ways to part n points none has less inertia."""
+    x = points(n, 2, seed=n)
+    ways = (torch.tensor(way) for way in itertools.product(range(k), repeat=n) if [*dict.fromkeys(way)] == [*range(k)])
+    best = min(by_pairs(x, way) for way in ways)
+    assert inertia(x, cluster_tree(x, (k,))[:, 0]) == pytest.approx(best)
+
+
+def by_pairs(x: torch.Tensor, labels: torch.Tensor) -> float:
+    """Inertia without means: of each cluster the squared distances of all pairs over its size."""
+    parts = [x[labels == c] for c in labels.unique() if c >= 0]
+    return sum(float(torch.cdist(p, p).square().sum()) / (2 * len(p)) for p in parts)
+
+
+def test_inertia_is_the_pairs_and_leaves_out_what_does_not_count():
+    x = points(30)
+    labels = torch.randint(0, 4, (30,), generator=torch.Generator().manual_seed(0))
+    assert inertia(x, labels) == pytest.approx(by_pairs(x, labels))
+    labels[:5] = -1
+    assert inertia(x, labels) == pytest.approx(by_pairs(x[5:], labels[5:]))
+    with pytest.raises(InputError, match="one label a point"):
+        inertia(x, labels[:3])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_other_parts_leave_less_inertia_in_the_worst(seed: int):
+    dice = np.random.default_rng(seed)
+    weights, most = dice.random(4).round(1).tolist(), dice.integers(1, 5, 4).tolist()
+    total = int(dice.integers(4, sum(most) + 1))
+    parts = clustering._parts(weights, most, total)
+    assert sum(parts) == total
+    assert all(1 <= p <= m for p, m in zip(parts, most, strict=True))
+
+    def worst(split: tuple[int, ...]) -> float:  # a cluster in single points has none left
+        return max((w / p for w, p, m in zip(weights, split, most, strict=True) if p < m), default=0.0)
+
+    others = (s for s in itertools.product(*(range(1, m + 1) for m in most)) if sum(s) == total)
+    assert worst(tuple(parts)) == min(map(worst, others))
+
+
+def test_what_is_missing_is_said():
+    x = points(20)
+    missing = torch.arange(20) < 8
+    labels = cluster_tree(x, (3, 12), missing=missing)
+    assert (labels[missing] == -1).all()
+    assert torch.equal(labels[8:], cluster_tree(x[8:], (3, 12)))
+    zeros = x.masked_fill(missing[:, None], 0.0)
+    assert torch.equal(cluster_tree(zeros, (3, 12)), labels)
+
+
+def test_tree_sizes():
+    assert tree_sizes(64) == (4, 16, 64)
+    assert tree_sizes(600) == (4, 16, 64, 256, 600)
+    assert tree_sizes(3) == (3,)
+    assert tree_sizes(9, 2) == (2, 4, 8, 9)
+    with pytest.raises(OptionError, match="branches"):
+        tree_sizes(9, 1)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "word"),
+    [
+        (lambda: cluster_tree(points(), ()), OptionError, "strictly increasing"),
+        (lambda: cluster_tree(points(), (4, 4)), OptionError, r"found \(4, 4\)"),
+        (lambda: cluster_tree(points(), (0, 4)), OptionError, "1 to 90"),
+        (lambda: cluster_tree(points(), (2.0,)), OptionError, "whole numbers"),
+        (lambda: cluster_tree(points(), (4, 91)), OptionError, "more clusters than points"),
+        (lambda: cluster_tree(torch.zeros(3, 2), (1,)), OptionError, "1 to 0 for 0 points"),
+        (lambda: cluster_tree(points(), (2,), missing=torch.zeros(3, dtype=torch.bool)), InputError, "one flag a point"),
+    ],
+)
+def test_no_such_tree(call, error: type, word: str):
+    with pytest.raises(error, match=word):
+        call()
 
 
 @pytest.mark.parametrize(

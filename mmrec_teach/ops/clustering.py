@@ -1,4 +1,4 @@
-"""Clustering by density peaks (DPC-KNN), exact and in little memory; mini-batch k-means beside it.
+"""Clustering by density peaks (DPC-KNN), exact and in little memory; mini-batch k-means and a tree of clusters beside it.
 
 DPC-KNN: Du, Ding & Jia, "Study on density peaks clustering based on k-nearest neighbors and principal component analysis",
 Knowledge-Based Systems 99, 2016, after Rodriguez & Laio, "Clustering by fast search and find of density peaks", Science 344, 2014.
@@ -7,9 +7,14 @@ MISSRec (Wang et al. 2023, arXiv:2308.11175) finds its users' interests with it.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,6 +24,10 @@ CELLS = 2**25
 """Distances held at once (128 MB in float32) unless ``block`` says otherwise."""
 GROUP = 32
 """Columns of which only the smallest is looked at in the first round of a search for the k smallest."""
+MANY = 20_000
+"""From so many points on, a cluster of a tree is split by mini-batches."""
+STARTS = 4
+"""Random starts of k-means when a cluster of a tree is split; the best is kept."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +247,141 @@ def minibatch_kmeans(x: Tensor, n_clusters: int, *, seed: int = 0, batch_size: i
     return Clusters(label, vectors, torch.bincount(label, minlength=n_clusters))
 
 
+def cluster_tree(x: Tensor, sizes: Sequence[int], *, seed: int = 0, missing: Tensor | None = None) -> Tensor:
+    """Cluster points in levels, every cluster of a level lying in one of the level above: k-means from the top down.
+
+    Each cluster of a level is split for itself. The next part always goes to the cluster with most inertia per part, so that
+    loose and large ones are split most. A level has exactly as many clusters as asked for, none of them empty; when there are
+    fewer distinct points than that, equal points are parted too. A level depends on those above it and on none below: trees of
+    sizes (4, 16) and (4, 16, 64) agree in their first two levels.
+
+    Args:
+        x: (N, d) points, no gradient is kept. The work is done on the CPU.
+        sizes: clusters of each level, strictly increasing. The last is at most the number of points that count; then every point is
+            a leaf.
+        seed: of the starting centres.
+        missing: (N,) bool, points that do not count and get label -1; None: rows of zeros (items without content).
+
+    Returns:
+        (N, levels) int64, numbered from 0 within a level, the parts of a cluster one after the other.
+
+    Raises:
+        OptionError: sizes are not strictly increasing whole numbers of 1 or more, or exceed the points that count.
+        InputError: x is no table of finite numbers, or ``missing`` does not fit it.
+    """
+    points = _points(x, "cluster_tree")
+    missing = (points == 0).all(1) if missing is None else missing
+    if missing.dtype != torch.bool or missing.shape != points.shape[:1]:
+        raise InputError(
+            "not one flag a point",
+            where="cluster_tree(missing=)",
+            found=f"shape {tuple(missing.shape)}, {missing.dtype}",
+            expected=f"shape ({len(points)},), bool",
+        )
+    there = (~missing).nonzero()[:, 0].cpu()
+    _check_sizes(sizes, len(there))
+    table = points.cpu()[there].numpy()
+    dice = np.random.default_rng(seed)
+    labels = torch.full((len(points), len(sizes)), -1, dtype=torch.int64)
+    above = np.zeros(len(table), dtype=np.int64)
+    for level, size in enumerate(sizes):
+        members = np.split(np.argsort(above, kind="stable"), np.cumsum(np.bincount(above))[:-1])
+        parts = _parts([_inertia(table[rows]) for rows in members], [len(rows) for rows in members], size)
+        below, first = np.empty_like(above), 0
+        for rows, k in zip(members, parts, strict=True):
+            below[rows] = first + _split(table[rows], k, int(dice.integers(2**31)))
+            first += k
+        labels[there, level] = torch.from_numpy(below)
+        above = below
+    return labels.to(points.device)
+
+
+def tree_sizes(leaves: int, branches: int = 4) -> tuple[int, ...]:
+    """Return the sizes of a tree's levels: powers of ``branches`` as long as they are below ``leaves``, then ``leaves``.
+
+    Raises:
+        OptionError: fewer than one leaf or two branches.
+    """
+    leaves = check_whole("leaves", leaves, 1, "number of leaves out of range")
+    branches = check_whole("branches", branches, 2, "number of branches out of range")
+    sizes, size = [], branches
+    while size < leaves:
+        sizes.append(size)
+        size *= branches
+    return (*sizes, leaves)
+
+
+def inertia(x: Tensor, labels: Tensor) -> float:
+    """Return the sum of squared distances (N, d) points have from the means of their clusters (N,); label -1 does not count."""
+    points = _points(x, "inertia").double()
+    if labels.shape != points.shape[:1] or labels.dtype != torch.int64:
+        found = f"shape {tuple(labels.shape)}, {labels.dtype}"
+        raise InputError(
+            "not one label a point", where="inertia(labels=)", found=found, expected=f"shape ({len(points)},), int64"
+        )
+    points, labels = points[labels >= 0], labels[labels >= 0]
+    _, labels, sizes = labels.unique(return_inverse=True, return_counts=True)
+    means = points.new_zeros(len(sizes), points.shape[1]).index_add_(0, labels, points) / sizes[:, None]
+    return float((points - means[labels]).square().sum())
+
+
 # -- inside ---------------------------------------------------------------------------------------------------------------
+def _check_sizes(sizes: Sequence[int], n: int) -> None:
+    where, expected = "cluster_tree(sizes=)", f"strictly increasing whole numbers, 1 to {n} for {n} points that count"
+    whole = len(sizes) and all(isinstance(k, int) and not isinstance(k, bool) and k >= 1 for k in sizes)
+    if not whole or any(a >= b for a, b in itertools.pairwise(sizes)):
+        raise OptionError("these are no sizes of a tree's levels", where=where, found=tuple(sizes), expected=expected)
+    if sizes[-1] > n:
+        raise OptionError("more clusters than points", where=where, found=sizes[-1], expected=expected)
+
+
+def _parts(weights: Sequence[float], most: Sequence[int], total: int) -> list[int]:
+    """How many parts each cluster is split into: at least one, at most its members, ``total`` together; weights decide, then size."""
+    parts = [1] * len(weights)
+    queue = [(-weights[k], -most[k], k) for k in range(len(weights)) if most[k] > 1]
+    heapq.heapify(queue)
+    for _ in range(total - len(weights)):
+        k = heapq.heappop(queue)[2]
+        parts[k] += 1
+        if parts[k] < most[k]:
+            heapq.heappush(queue, (-weights[k] / parts[k], -most[k] / parts[k], k))
+    return parts
+
+
+def _inertia(points: np.ndarray) -> float:
+    return float(np.square(points - points.mean(0, dtype=np.float64)).sum())
+
+
+def _split(points: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Labels (n,) of exactly k clusters, numbered by their first points."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    if k == 1 or k == len(points):
+        return np.arange(len(points)) if k > 1 else np.zeros(len(points), dtype=np.int64)
+    distinct, label, times = np.unique(points, axis=0, return_inverse=True, return_counts=True)
+    label = label.ravel()
+    if len(distinct) > MANY:
+        label = minibatch_kmeans(torch.from_numpy(points), k, seed=seed).assignment.numpy()
+    elif len(distinct) > k:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a cluster lost to rounding is filled below
+            label = KMeans(k, n_init=STARTS, random_state=seed).fit(distinct, sample_weight=times).labels_[label]
+    _, first, label = np.unique(label, return_index=True, return_inverse=True)
+    if len(first) < k:  # the points farthest from their means become clusters; the nearest of each cluster stays
+        means = np.zeros((len(first), points.shape[1]))
+        np.add.at(means, label, points)
+        far = np.square(points - (means / np.bincount(label)[:, None])[label]).sum(1)
+        by_cluster = np.lexsort((far, label))
+        far[by_cluster[np.unique(label[by_cluster], return_index=True)[1]]] = -1.0
+        alone = np.argsort(-far, kind="stable")[: k - len(first)]
+        label[alone] = len(first) + np.arange(len(alone))
+        _, first, label = np.unique(label, return_index=True, return_inverse=True)
+    rank = np.empty(k, dtype=np.int64)
+    rank[np.argsort(first)] = np.arange(k)
+    return rank[label]
+
+
 def _points(x: Tensor, where: str) -> Tensor:
     if not isinstance(x, Tensor) or x.ndim != 2 or not x.is_floating_point() or 0 in x.shape:
         found = f"shape {tuple(x.shape)}, {x.dtype}" if isinstance(x, Tensor) else type(x).__name__
