@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 from dataclasses import replace
@@ -12,7 +13,7 @@ import pytest
 import torch
 from conftest import in_order, make_tiny
 
-from mmrec_teach.data import Dataset
+from mmrec_teach.data import Dataset, store
 from mmrec_teach.data.sequences import histories
 from mmrec_teach.data.union import union
 from mmrec_teach.errors import DataError, OptionError
@@ -21,6 +22,7 @@ from mmrec_teach.models.pretrained import Pretrained, load_pretrained
 from mmrec_teach.models.sequential import thinned
 from mmrec_teach.ops.losses import softmax_in_batch
 from mmrec_teach.training import Trainer, fit
+from mmrec_teach.training.experiments import RunConfig, data_key, read_config, run
 from mmrec_teach.training.sampling import sequence_batches
 
 SMALL = {"dim": 8, "heads": 2, "inner": 8, "length": 8, "n_layers": 1, "dropout": 0.0}
@@ -231,6 +233,42 @@ def test_a_model_begins_with_the_file(shops, file, tmp_path):
     assert torch.equal(again.score(users), scores)
     assert again.options == model.options
     assert again.trained_share() == model.trained_share()
+
+
+def test_a_run_knows_what_the_file_held(file, tmp_path):
+    tiny = in_order(make_tiny())
+    settings = {"epochs": 1, "batch_size": 64, "metric": "recall@10"}
+
+    def config(source: str | None) -> RunConfig:
+        return RunConfig(data_key(tiny), "missrec", {**PLAIN["missrec"], "pretrained": source}, settings=settings)
+
+    before = config(str(file))
+    assert before.begins_with == {"pretrained": hashlib.sha256(file.read_bytes()).hexdigest()}
+    done = run(tiny, before, tmp_path / "runs", progress=False, device="cpu")
+    assert run(tiny, config(str(file)), tmp_path / "runs", progress=False, device="cpu").reused
+
+    kept = load_pretrained(file)
+    Pretrained(kept.model, kept.options, {k: p + 1 for k, p in kept.parameters.items()}, kept.info).save(file)
+    assert config(str(file)).folder != before.folder
+    assert not run(tiny, config(str(file)), tmp_path / "runs", progress=False, device="cpu").reused
+
+    file.unlink()
+    assert read_config(done.folder) == before  # what it began with is written down
+    with pytest.raises(DataError, match="cannot read the pre-trained model"):
+        config(str(file))
+
+
+def test_a_stored_copy_is_known_by_its_content(tiny, monkeypatch):
+    def config(option: str, value: str) -> RunConfig:
+        return RunConfig(data_key(tiny), "missrec" if option == "pretrained" else "alignrec", {option: value})
+
+    assert "begins_with" not in config("start", "scratch").to_json()
+    for option, name, kind in (("pretrained", "bazaar", "sequences"), ("start", "pretrained", "encoder")):
+        config_before = config(option, name)
+        assert config_before.begins_with == {option: hashlib.sha256(store.read_model(kind)).hexdigest()}
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "read_model", lambda kind, folder=None: b"made anew")
+            assert config(option, name).folder != config_before.folder
 
 
 def test_a_file_that_does_not_fit_is_refused(shops, file, tmp_path):

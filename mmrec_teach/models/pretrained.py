@@ -78,10 +78,19 @@ def load_pretrained(source: str | Path) -> Pretrained:
     Raises:
         DataError: the file is missing, damaged or something else.
     """
+    return from_bytes(read_pretrained(source), store.SEQUENCES if source == NAME else str(source))
+
+
+def read_pretrained(source: str | Path) -> bytes:
+    """Return the content of such a file, or with "bazaar" of the stored copy.
+
+    Raises:
+        DataError: the file is missing, or the stored copy is damaged.
+    """
     if source == NAME:
-        return from_bytes(store.read_model("sequences"), store.SEQUENCES)
+        return store.read_model("sequences")
     try:
-        content = Path(source).expanduser().read_bytes()
+        return Path(source).expanduser().read_bytes()
     except OSError as error:
         raise DataError(
             "cannot read the pre-trained model",
@@ -89,7 +98,6 @@ def load_pretrained(source: str | Path) -> Pretrained:
             found=error.strerror,
             expected=f'"{NAME}", or a file that `mmrec-teach pretrain-sequences` wrote',
         ) from None
-    return from_bytes(content, str(source))
 
 
 def start(model: SequenceRecommender, pretrained: str | None, tune: str) -> None:

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmrec_teach.data import Dataset
+from mmrec_teach.data import Dataset, store
 from mmrec_teach.data.sequences import follows_time, has_order
 from mmrec_teach.errors import DataError, MMRecTeachError, OptionError, guess
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation import compare as compare_paired
 from mmrec_teach.files import write_json
 from mmrec_teach.models import MODELS, Recommender, create, load_model, model_class, model_options
+from mmrec_teach.models.pretrained import read_pretrained
 from mmrec_teach.training.fit import check_stopping, fit
 
 PUBLISHED_MASK, SOUND_MASK = ("train",), ("train", "valid")
@@ -35,6 +36,11 @@ class RunConfig:
         weights: loss weights that differ from the defaults.
         seed: of initial values, shuffling and sampling.
         settings: of :func:`~mmrec_teach.training.fit`: epochs, patience, metric, batch_size, lr, …
+        begins_with: option -> SHA-256 of the pre-trained model's file that it names, read when the configuration is made: a file
+            of the same name with other content is another run. Empty where no option names one.
+
+    Raises:
+        DataError: such a file cannot be read.
     """
 
     data: Mapping[str, Any]
@@ -43,10 +49,15 @@ class RunConfig:
     weights: Mapping[str, float] = field(default_factory=dict)
     seed: int = 0
     settings: Mapping[str, Any] = field(default_factory=dict)
+    begins_with: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.begins_with:  # a configuration that was written down keeps what it began with
+            object.__setattr__(self, "begins_with", _begins_with(self.options))
 
     def to_json(self) -> dict[str, Any]:
         """Return a plain dictionary."""
-        return {
+        told = {
             "data": dict(self.data),
             "model": self.model,
             "options": dict(self.options),
@@ -54,12 +65,23 @@ class RunConfig:
             "seed": self.seed,
             "settings": dict(self.settings),
         }
+        return told | ({"begins_with": dict(self.begins_with)} if self.begins_with else {})
 
     @property
     def folder(self) -> str:
         """A folder name that tells the model and seed and is unique to this configuration."""
         text = json.dumps(self.to_json(), sort_keys=True, default=str)
         return f"{self.model}-seed{self.seed}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _begins_with(options: Mapping[str, Any]) -> dict[str, str]:
+    """Return the checksum of every pre-trained model's file that ``options`` name, by option."""
+    contents = {}
+    if isinstance(options.get("pretrained"), str):
+        contents["pretrained"] = read_pretrained(options["pretrained"])
+    if options.get("start") == "pretrained":
+        contents["start"] = store.read_encoder()
+    return {option: hashlib.sha256(content).hexdigest() for option, content in contents.items()}
 
 
 def data_key(data: Dataset) -> dict[str, Any]:
