@@ -18,7 +18,7 @@ from mmrec_teach.errors import DataError, InputError, OptionError
 from mmrec_teach.training.sweep import read_sweep, sweep
 from mmrec_teach.views.atlas import draw, path_through, say, value_of, write_atlas
 from mmrec_teach.views.projection import kept_neighbours, nearest
-from tests.lab_driver import browser_page
+from tests.lab_driver import browser_page, script_errors
 
 GRID = {"l2": [0.001, 0.1], "content_dim": [4, 8]}
 
@@ -233,7 +233,7 @@ def page_of(chromium):
             return page
 
         yield open_file
-        assert page.script_errors == []
+        assert script_errors(page) == []
     assert [url for url in asked if not url.startswith(("file://", "data:", "about:"))] == []
 
 

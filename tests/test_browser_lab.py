@@ -21,7 +21,17 @@ import nbformat
 import psutil
 import pytest
 
-from tests.lab_driver import browser_page, errors_of, figure_data, open_notebook, requests_elsewhere, run_all, running_lab
+from tests.lab_driver import (
+    browser_page,
+    errors_of,
+    figure_data,
+    open_notebook,
+    requests_elsewhere,
+    restart_kernel,
+    run_all,
+    running_lab,
+    script_errors,
+)
 from tests.toy_course import make_course
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,7 +100,7 @@ def _no_script_error_and_no_request(request) -> Iterator[None]:
     yield
     if "lab" in request.fixturenames:
         page = request.getfixturevalue("lab").page
-        assert page.script_errors == []
+        assert script_errors(page) == []
         assert page.elsewhere == []
 
 
@@ -402,7 +412,7 @@ def test_after_a_reload_and_a_restarted_kernel_something_is_left(lab):
     open_notebook(page, lab.server, "whatif.ipynb")
     left = """() => [...document.querySelectorAll('.mmrec-whatif .mmrec-pill, .mmrec-twin img')].some(e => e.offsetParent !== null)"""
     page.wait_for_function(left, timeout=WAIT)
-    page.evaluate("() => jupyterapp.shell.currentWidget.sessionContext.restartKernel()")
+    restart_kernel(page)
     page.wait_for_function(
         """() => [...document.querySelectorAll(".mmrec-gone, .mmrec-twin img")].some(e => e.offsetParent !== null)""",
         timeout=WAIT,
