@@ -35,6 +35,11 @@ class TestBM3WithoutPredictor(ModelContract):
     options = {"dim": 8, "predictor": False, "dropout": 0.3}
 
 
+class TestBM3ServingNewItemsByContent(ModelContract):
+    name = "bm3"
+    options = {"dim": 8, "dropout": 0.3, "serve": "content_for_new"}
+
+
 class TestBUIR(ModelContract):
     name = "buir"
     options = {"dim": 8, "momentum": 0.9}
@@ -187,6 +192,78 @@ def test_bm3_terms_equal_their_formula_row_by_row():
         assert model.losses(batch, {name})[name].item() == pytest.approx(value, abs=1e-7), name
     expected = [[q(h_u[u]) @ q(h_i[i]) for i in range(n_items)] for u in (3, 5)]
     np.testing.assert_allclose(model.score(torch.tensor([3, 5])).detach().numpy(), expected, atol=1e-7)
+
+
+# -- who has which vector when scoring --------------------------------------------------------------------------------------
+def moved(data: Dataset, **options) -> BM3:
+    """A model away from its initial values, offsets too."""
+    model, generator = BM3(data, dim=4, **options), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def test_a_stand_in_is_the_predicted_mean_of_the_guesses_from_content():
+    data = without(make_tiny(), {"image": [3, 38, 5], "text": [4, 5]})  # 38 and 39 are cold
+    model = moved(data, serve="content", new_scale=1.5).double()
+    with model.evaluating():
+        own, served, users = model.predicted()[1].numpy(), model.served()[1].numpy(), model.score(torch.arange(30)).numpy()
+        h_u = model.predicted()[0].numpy()
+    p = {k: v.detach().numpy() for k, v in model.named_parameters()}
+    q = lambda h: p["predict.weight"] @ h + p["predict.bias"]  # noqa: E731
+    length = np.mean([np.sqrt(own[i] @ own[i]) for i in range(38)])
+    for i in (0, 3, 4, 38, 39):
+        guesses = [
+            q(p[f"modality.layers.{m}.weight"] @ data.features[name][i] + p[f"modality.layers.{m}.bias"])
+            for m, name in enumerate(("image", "text"))
+            if not data.missing[name][i]
+        ]
+        direction = q(np.mean(guesses, axis=0))
+        np.testing.assert_allclose(served[i], 1.5 * length * direction / np.sqrt(direction @ direction), atol=1e-7)
+    assert not served[5].any(), "no content, no opinion"
+    np.testing.assert_allclose(users, h_u @ served.T, atol=1e-9)
+
+
+def test_only_new_items_get_a_stand_in(tiny):
+    by_id, new, content = (moved(tiny, serve=serve) for serve in ("id", "content_for_new", "content"))
+    cold, users = tiny.cold_items, torch.arange(tiny.n_users)
+    with by_id.evaluating(), new.evaluating(), content.evaluating():
+        scores = [model.score(users) for model in (by_id, new, content)]
+        assert torch.equal(scores[1][:, ~cold], scores[0][:, ~cold])
+        assert torch.equal(scores[1][:, cold], scores[2][:, cold])
+        assert not torch.allclose(scores[1][:, cold], scores[0][:, cold])
+        assert by_id.parts(users) is None
+        for model, score in ((new, scores[1]), (content, scores[2])):
+            parts = model.parts(users)
+            assert torch.equal(parts["id"] + parts["content"], score)
+            assert not parts["content"][:, ~cold].any() or model is content
+            assert not parts["id"][:, cold].any()
+
+
+def test_serving_says_nothing_in_training(tiny):
+    """The same seed, the same parameters, whoever is served by content."""
+    trained = []
+    for serve in ("id", "content_for_new"):
+        model = BM3(tiny, dim=4, serve=serve)
+        Trainer(model, tiny, device="cpu", batch_size=64, metrics_every=0).epoch()
+        trained.append(model.state_dict())
+    assert trained[0].keys() == trained[1].keys()
+    assert all(torch.equal(value, trained[1][name]) for name, value in trained[0].items())
+
+
+def test_new_items_stand_where_cold_ones_with_their_content_do():
+    data = without(make_tiny(), {"text": [39]})
+    features = {name: torch.from_numpy(table[38:].copy()) for name, table in data.features.items()}
+    model = moved(data, serve="content_for_new")
+    with model.evaluating():
+        vectors, offsets = model.new_items(features)
+        assert torch.allclose(vectors, model.item_vectors()[38:], atol=1e-6)
+    assert offsets is None
+    with pytest.raises(OptionError, match="cannot place a new item"):
+        moved(data).new_items(features)
+    with pytest.raises(OptionError, match="trained feature tables"):
+        moved(data, serve="content_for_new", trainable_features=True).new_items(features)
 
 
 def test_buir_equals_its_formula_row_by_row(tiny):
@@ -358,6 +435,8 @@ def test_shares_are_renormalised_over_what_an_item_has(tiny):
     ("build", "says"),
     [
         (lambda d: BM3(d, n_layers=-1), "depth out of range"),
+        (lambda d: BM3(d, serve="both"), "serve: unknown choice.*content_for_new"),
+        (lambda d: BM3(d, new_scale=-0.1), "length out of range"),
         (lambda d: BM3(d, dropout=1.0), "dropout out of range.*from 0 to below 1"),
         (lambda d: BM3(d, regularizer="l1"), "unknown choice.*squared or emb_norm"),
         (lambda d: BM3(d, modalities=("sound",)), "unknown modality.*image, text"),
