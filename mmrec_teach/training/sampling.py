@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmrec_teach.data import Dataset
+from mmrec_teach.data import Dataset, Interactions
 from mmrec_teach.data.sequences import Histories
 from mmrec_teach.errors import DataError, OptionError
 
@@ -33,7 +33,7 @@ class NegativeSampler:
     def __init__(self, data: Dataset, pool: str = "warm"):
         if pool not in ("warm", "all"):
             raise OptionError("unknown pool of negatives", where="negatives", found=repr(pool), expected="warm or all")
-        self.n_items = data.n_items
+        self.n_items, self.pool = data.n_items, pool
         candidates = np.arange(data.n_items) if pool == "all" else np.flatnonzero(data.item_counts > 0)
         self.candidates = torch.from_numpy(candidates.astype(np.int64))
         self.keys = torch.from_numpy(np.sort(data.train.users * data.n_items + data.train.items))
@@ -77,9 +77,13 @@ def epoch_batches(data: Dataset, batch_size: int, sampler: NegativeSampler | Non
 
     The last batch may be smaller. Negatives of the whole epoch are drawn at once: one search instead of one a batch.
     """
-    users, items = torch.from_numpy(data.train.users.copy()), torch.from_numpy(data.train.items.copy())
-    order = torch.randperm(len(users), generator=generator)
-    users, items = users[order], items[order]
+    order = torch.randperm(len(data.train), generator=generator)
+    return ordered_batches(data.train.select(order.numpy()), batch_size, sampler, generator)
+
+
+def ordered_batches(events: Interactions, batch_size: int, sampler: NegativeSampler | None, generator: torch.Generator):
+    """Yield ``(users, items, negatives)`` of ``events`` once, in the order in which they stand, as :func:`epoch_batches` does."""
+    users, items = torch.from_numpy(events.users.copy()), torch.from_numpy(events.items.copy())
     negatives = None if sampler is None else sampler.sample(users, generator)
     for start in range(0, len(users), batch_size):
         part = slice(start, start + batch_size)
