@@ -92,9 +92,9 @@ WAYS = {"from scratch": None, "all trained": "full", "adapters": "adapters", "λ
 
 
 # -- data ------------------------------------------------------------------------------------------------------------------------
-def shop(domain: str) -> Dataset:
+def shop(domain: str | Dataset) -> Dataset:
     """Return a domain of the bazaar, split as said above."""
-    data = load(domain)
+    data = load(domain) if isinstance(domain, str) else domain
     told = data.truth.extra
     events = Interactions(told["event_user"], told["event_item"], told["event_time"])  # by user, then time
     cold, part = told["cold"][events.items], np.full(len(events), -1)
@@ -231,7 +231,7 @@ def run(out: Path, parts: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]
     def fill(part: str, name: str, seed: int, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         entry = result.setdefault(part, {}).setdefault(name, {})
         if str(seed) not in entry:
-            entry[str(seed)] = _rounded(make())
+            entry[str(seed)] = rounded(make())
             write_json(out, result)
             print(
                 part,
@@ -244,11 +244,11 @@ def run(out: Path, parts: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]
 
     data = shop(MAIN)
     result["data"] = {"name": MAIN, "users": data.n_users, "items": data.n_items, "cold": int(data.cold_items.sum())}
-    result["same hue"] = {name: _rounded({"": hue_kept(shop(name))})[""] for name in SOURCES}
+    result["same hue"] = {name: rounded({"": hue_kept(shop(name))})[""] for name in SOURCES}
     if "parts" in parts:
         frame = long_tail({"": evaluate(create("popularity", data), data, "test", ks=(K,))}, k=K)
         result["buckets"] = {k: list(v) for k, v in frame.attrs["buckets"].items()}
-        result["care in histories"] = _rounded({"": care_in_histories(data)})[""]
+        result["care in histories"] = rounded({"": care_in_histories(data)})[""]
         chosen = {}
         for name, fixed in ((SASREC, {"loss": "ce", "length": 20}), ("MISSRec without IDs", {"ids": False, **SMALL})):
             tried = {
@@ -327,12 +327,12 @@ def one(data: Dataset, name: str, given: Mapping[str, Any], seed: int) -> dict[s
     return train(model, data, seed, weights, **(SLOW if name == SASREC else {})) | judged(model, data)
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Four significant digits; NaN, which JSON does not know, becomes None."""
     if isinstance(value, Mapping):
-        return {k: _rounded(v) for k, v in value.items()}
+        return {k: rounded(v) for k, v in value.items()}
     if isinstance(value, list):
-        return [_rounded(v) for v in value]
+        return [rounded(v) for v in value]
     return value if isinstance(value, (int, str)) else float(f"{value:.4g}") if math.isfinite(value) else None
 
 
@@ -345,7 +345,7 @@ def values_of(entry: Mapping[str, Any], *path: str) -> list[float]:
     return found
 
 
-def _cell(entry: Mapping[str, Any], *path: str, spread: bool = False, digits: int = 3) -> str:
+def cell(entry: Mapping[str, Any], *path: str, spread: bool = False, digits: int = 3) -> str:
     found = values_of(entry, *path)
     if not found:
         return ""
@@ -358,7 +358,7 @@ def _short(value: float, digits: int = 3) -> str:
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
-def _markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [head, ["---"] + ["---:"] * (len(head) - 1), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
@@ -370,14 +370,14 @@ def parts_table(result: Mapping[str, Any]) -> str:
         [
             name,
             str(len(entry)),
-            _cell(entry, "recall", spread=True),
-            *(_cell(entry, c) for c in columns),
-            _cell(entry, "care", "sharpness", digits=1),
-            _cell(entry, "best_epoch", digits=0),
+            cell(entry, "recall", spread=True),
+            *(cell(entry, c) for c in columns),
+            cell(entry, "care", "sharpness", digits=1),
+            cell(entry, "best_epoch", digits=0),
         ]
         for name, entry in result["parts"].items()
     ]
-    return _markdown(["", "seeds", "recall", *columns, "λ", "epochs"], lines)
+    return markdown(["", "seeds", "recall", *columns, "λ", "epochs"], lines)
 
 
 def tail_table(result: Mapping[str, Any]) -> str:
@@ -385,22 +385,22 @@ def tail_table(result: Mapping[str, Any]) -> str:
     names = [name for name in (SASREC, "with IDs", "MISSRec without IDs") if name in result["parts"]]
     reach = (f"reach@{K}", f"tail share@{K}")
     lines = [
-        [name, *(_cell(result["parts"][name], "tail", c) for c in (*(f"found {b}" for b in result["buckets"]), *reach))]
+        [name, *(cell(result["parts"][name], "tail", c) for c in (*(f"found {b}" for b in result["buckets"]), *reach))]
         for name in names
     ]
     heads = [f"{b} ({items} items, {asked})" for b, (items, asked) in result["buckets"].items()]
-    return _markdown(["", *heads, "reach", "tail share"], lines)
+    return markdown(["", *heads, "reach", "tail share"], lines)
 
 
 def care_table(result: Mapping[str, Any]) -> str:
     """Return whether the fusion follows the planted care."""
     columns = ("share, test item", f"share, first {K}", "nearer, test item", f"nearer, first {K}", "read from h")
     lines = [
-        [name, _cell(entry, "care", "sharpness", digits=1), *(_cell(entry, "care", c, spread=True, digits=2) for c in columns)]
+        [name, cell(entry, "care", "sharpness", digits=1), *(cell(entry, "care", c, spread=True, digits=2) for c in columns)]
         for name, entry in result["parts"].items()
         if values_of(entry, "care")
     ]
-    return _markdown(["", "λ", *columns], lines)
+    return markdown(["", "λ", *columns], lines)
 
 
 def ways_table(result: Mapping[str, Any], part: str, name: str) -> str:
@@ -420,14 +420,14 @@ def ways_table(result: Mapping[str, Any], part: str, name: str) -> str:
                         f"{part_trained:.1%}",
                         str(len(entry)),
                         *_ends(entry),
-                        _cell(entry, "best_epoch", digits=0),
+                        cell(entry, "best_epoch", digits=0),
                     ]
                 )
-    return _markdown([name, "users", "trained", "seeds", "recall", "ndcg", "warm", "cold", "same hue", "epochs"], lines)
+    return markdown([name, "users", "trained", "seeds", "recall", "ndcg", "warm", "cold", "same hue", "epochs"], lines)
 
 
 def _ends(entry: Mapping[str, Any]) -> list[str]:
-    return [_cell(entry, "recall", spread=True), *(_cell(entry, c) for c in ("ndcg", "warm", "cold", "same hue"))]
+    return [cell(entry, "recall", spread=True), *(cell(entry, c) for c in ("ndcg", "warm", "cold", "same hue"))]
 
 
 def tables(result: Mapping[str, Any]) -> str:
@@ -460,7 +460,7 @@ def tables(result: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--print", action="store_true", help="print the tables of the stored result; train nothing")
-    parser.add_argument("--parts", default="parts,transfer", help="which parts to run")
+    parser.add_argument("--parts", default="parts,transfer,hurts", help="which parts to run")
     parser.add_argument("--seeds", default=",".join(map(str, SEEDS)), help="which seeds to run")
     parser.add_argument("--out", type=Path, default=RESULT, help="the result's file")
     arguments = parser.parse_args()
