@@ -51,6 +51,9 @@ SETTINGS: list[tuple[str, dict]] = [
     ("missrec", {"fusion": "mean", "ids": False, "missing": "bias"}),
     ("missrec", {"modalities": "text"}),
     ("missrec", {"modalities": "text", "ids": False, "scaling": "unit"}),
+    ("two-tower", {}),
+    ("two-tower", {"gate": "concat", "query": "trigger"}),
+    ("two-tower", {"gate": "none", "serve": "content"}),
 ]
 
 

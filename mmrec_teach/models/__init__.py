@@ -24,6 +24,7 @@ from mmrec_teach.models.lightgcn import LightGCN
 from mmrec_teach.models.missrec import MISSRec
 from mmrec_teach.models.mmgcn import MMGCN
 from mmrec_teach.models.sasrec import SASRec
+from mmrec_teach.models.two_tower import TwoTower
 from mmrec_teach.models.unisrec import UniSRec
 from mmrec_teach.models.vbpr import VBPR
 
@@ -46,6 +47,7 @@ MODELS: dict[str, type[Recommender]] = {
     "sasrec": SASRec,
     "unisrec": UniSRec,
     "missrec": MISSRec,
+    "two-tower": TwoTower,
 }
 
 __all__ = [
@@ -70,6 +72,7 @@ __all__ = [
     "Recommender",
     "SASRec",
     "SequenceBatch",
+    "TwoTower",
     "UniSRec",
     "create",
     "load_model",

@@ -131,6 +131,41 @@ def softmax_in_batch(logits: Tensor, own: Tensor, count: Tensor, *, mask_duplica
     return weighted.logsumexp(1) - positive[:, 0]
 
 
+def softmax_of_rows(logits: Tensor, items: Tensor, log_q: Tensor | None = None) -> Tensor:
+    r"""In-batch softmax with sampling correction, :math:`-\frac1B\sum_b\ln\frac{\exp(l_{bb}-\ln Q_b)}{\sum_{b'}\exp(l_{bb'}-\ln Q_{b'})}`.
+
+    Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations", RecSys 2019. Further copies of a row's
+    own item are no negatives of it.
+
+    Args:
+        logits: (B, B) of every row's query and every row's item.
+        items: (B,) int64.
+        log_q: (B,) log of how likely a row's item is drawn into a batch; None: no correction.
+    """
+    if log_q is not None:
+        logits = logits - log_q
+    own = torch.arange(len(items), device=items.device)
+    copies = (items[:, None] == items).index_put((own, own), torch.tensor(False, device=items.device))
+    return F.cross_entropy(logits.masked_fill(copies, -torch.inf), own)
+
+
+def triplet(one: Tensor, other: Tensor, margin: float) -> Tensor:
+    r"""Two views of the same things: each closer to its own other view than to anybody else's, by a margin.
+
+    .. math:: \frac{1}{n(n-1)}\sum_{i \ne j} [m - a_i\cdot b_i + a_i\cdot b_j]_+ + [m - b_i\cdot a_i + b_i\cdot a_j]_+
+
+    Args:
+        one, other: (n, d) unit rows a and b; 0 is returned of fewer than two.
+        margin: m.
+    """
+    if len(one) < 2:
+        return (one.sum() + other.sum()) * 0
+    cosine = one @ other.T
+    own = cosine.diagonal()
+    gaps = F.relu(margin - own[:, None] + cosine) + F.relu(margin - own + cosine)
+    return (gaps.sum() - gaps.diagonal().sum()) / (len(one) * (len(one) - 1))
+
+
 def similarity_gap(x: Tensor, y: Tensor, count: Tensor | None = None) -> Tensor:
     r"""Root mean square difference of the rows' inner products in two spaces, :math:`\frac1B\lVert XX^T - YY^T\rVert_F`.
 
