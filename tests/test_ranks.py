@@ -28,9 +28,13 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += [str(TESTS / "two_ranks.py"), str(out)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    (out / "told").write_text(done.stdout, encoding="utf-8")
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            told, problems = started.communicate(timeout=240)
+        finally:
+            started.terminate()  # torchrun ends its processes; killed, it would leave them behind
+    assert started.returncode == 0, problems[-3000:]
+    (out / "told").write_text(told, encoding="utf-8")
     return out
 
 

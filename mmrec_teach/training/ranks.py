@@ -9,6 +9,7 @@ padding of the rows it is given, so it too differs.
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -21,6 +22,8 @@ from torch import distributed as dist
 
 from mmrec_teach.errors import OptionError
 from mmrec_teach.ops.gather import across_ranks
+
+_GROUPS = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,11 @@ def torchrun_ranks(device: str = "auto") -> Iterator[tuple[Ranks, str]]:
                 expected="one for each process of a machine, or --device cpu",
             )
         torch.cuda.set_device(local)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    # Every group has keys of its own in torchrun's store. In a second block a rank that comes first would otherwise read where the
+    # others were reached in the first one (torch counts its groups anew), and all would wait for ever.
+    store, rank, size = next(dist.rendezvous("env://"))
+    store = dist.PrefixStore(f"ranks/{next(_GROUPS)}", store)
+    dist.init_process_group("nccl" if on_gpu else "gloo", store=store, rank=rank, world_size=size)
     try:
         yield Ranks(dist.get_rank(), dist.get_world_size()), f"cuda:{local}" if on_gpu else "cpu"
     finally:
