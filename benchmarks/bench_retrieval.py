@@ -1,6 +1,7 @@
 """Vector search at 10 k, 100 k and 1 M items: recall against exact, latency, build time, memory.
 
     python benchmarks/bench_retrieval.py --out benchmarks/results/retrieval.json
+    python benchmarks/bench_retrieval.py --print           # the table of benchmarks/results/retrieval.json as Markdown
     python benchmarks/bench_retrieval.py --sizes 10000 --forms exact,ivf,ivf:probes=64,hnsw:search_width=256
 
 Items are drawn around 1,000 centres, users between two centres each; the score is the inner product. Recall is the share of the exact k
@@ -23,9 +24,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench_engine import peak_mb
-
 HERE = Path(__file__).resolve().parent
+RESULT = HERE / "results" / "retrieval.json"
 FORMS = "exact,flat,ivf,ivf:probes=64,hnsw,hnsw:search_width=256"
 NEW = 1000
 """Vectors added to the finished index."""
@@ -38,6 +38,7 @@ def work(form: str, n: int, dim: int, n_queries: int, k: int, threads: int) -> d
     # isort: split
     import numpy as np
     import torch
+    from bench_engine import peak_mb
 
     from mmrec_teach.ops.index import VectorIndex, recall_of
 
@@ -104,6 +105,32 @@ def work(form: str, n: int, dim: int, n_queries: int, k: int, threads: int) -> d
     }
 
 
+def table(result: dict) -> str:
+    """Return what was measured as Markdown."""
+    k = result["lines"][0]["k"]
+    head = [
+        "items",
+        "index",
+        f"recall@{k}",
+        "one query, ms",
+        "x exact",
+        "queries/s",
+        "build, s",
+        f"add {NEW:,}, s",
+        "MB",
+        "x exact",
+    ]
+    rows = [f"| {' | '.join(head)} |", "|---:|---" + "|---:" * (len(head) - 2) + "|"]
+    for line in result["lines"]:
+        times = line["times_exact"]
+        rows.append(
+            f"| {line['items']:,} | {line['form']} | {line['recall']:.3f} | {line['ms']:.2f} | {times['ms']:.2f} | "
+            f"{line['queries_per_second']:,.0f} | {line['build_seconds']:.1f} | {line['add_seconds']:.3f} | {line['index_mb']:.0f} | "
+            f"{times['index_mb']:.2f} |"
+        )
+    return "\n".join(rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="10000,100000,1000000", help="numbers of items")
@@ -113,11 +140,16 @@ def main() -> None:
     parser.add_argument("--k", type=int, default=20)
     parser.add_argument("--threads", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--out", type=Path, help="write the result as JSON")
+    parser.add_argument("--print", action="store_true", help="print the table of the stored result, measure nothing")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         form, n = args.one.split(",")
         print(json.dumps(work(form, int(n), args.dim, args.queries, args.k, args.threads)))
+        return
+
+    if args.print:
+        print(table(json.loads(RESULT.read_text(encoding="utf-8"))))
         return
 
     from mmrec_teach.files import write_json

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import bm3_forms, collapse, content_use, interests, judge_features, sequences, strategies, transfer
+from benchmarks import (
+    bench_retrieval,
+    bm3_forms,
+    collapse,
+    content_use,
+    interests,
+    judge_features,
+    sequences,
+    strategies,
+    transfer,
+)
 from mmrec_teach.cli import build_parser
 from mmrec_teach.cli.train import as_markdown
 from mmrec_teach.training.experiments import read_comparison
@@ -71,6 +81,7 @@ def test_the_studies_print_what_their_page_shows():
     assert strategies.tables(result("strategies")) in page
     assert transfer.tables(result("transfer")) in page
     assert sequences.tables(result("scientific")) in page
+    assert bench_retrieval.table(result("retrieval")) in page
     for name in ("alignrec-tiktok", "alignrec-baby", "alignrec-ml-100k", "alignrec-ml-100k-mmenc"):
         table = read_comparison(ROOT / "benchmarks" / "results" / f"{name}.json")
         assert as_markdown(table) in page

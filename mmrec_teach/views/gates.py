@@ -197,7 +197,7 @@ class WhatIfGate:
         seen = "clicks in the shop window" if self._data.clicks is not None else "training interactions"
         figure.update_xaxes(title=f"{seen}, log(1 + n)", row=1, col=1)
         figure.update_yaxes(title="g: weight of content", range=[-0.03, 1.03], row=1, col=1)
-        figure.update_xaxes(title="test purchases found, items with purchases", rangemode="tozero", row=1, col=2)
+        figure.update_xaxes(title="test purchases found, items with purchases", row=1, col=2)
         figure.update_yaxes(title="found, new items", rangemode="tozero", row=1, col=2)
         return figures._finish(figure, "…", "", 440, autosize=True, legend={"orientation": "h", "y": -0.2, "x": 0})
 
