@@ -300,9 +300,10 @@ def cells_of(table: dict[str, Any]) -> tuple[list[str], list[tuple[str, list[str
 
 def title_of(table: dict[str, Any]) -> str:
     """Return one line on the data set, the ranking and the seeds."""
-    data, seeds = table["data"], max(len(row["seeds"]) for row in table["rows"])
+    data, counts = table["data"], [len(row["seeds"]) for row in table["rows"]]
+    few, seeds = min(counts), max(counts)
     size = f"{data['name']}: {data['users']:,} users, {data['items']:,} items, all items ranked"
-    return f"{size}, {seeds} seed{'s' * (seeds > 1)}"
+    return f"{size}, {f'{few} to ' * (few < seeds)}{seeds} seed{'s' * (seeds > 1)}"
 
 
 def _small_shop(table: dict[str, Any]) -> list[str]:
