@@ -81,15 +81,13 @@ def test_the_curve_is_the_mean_of_the_seeds():
     assert lines["behaviour tower", "y"] == [3.1, 3.1]
     assert lines["content tower", "y2"] == [0.2, 0.2]
     assert figure.layout.xaxis.type == "log"
-    assert (
-        figure.layout.title.text == "With 64 clusters 55% of the way to the behaviour tower is gone (training loss, last epoch)"
-    )
+    assert figure.layout.title.text == "With 64 clusters 55% of the way to the behaviour tower is gone: training loss"
     assert "4: 5.1, 64: 4" in alt_text(figure)
     assert "behaviour tower 0.5" in alt_text(figure)
 
 
 def test_without_references_the_title_says_both_ends():
-    assert cluster_curve(curve(), {}).layout.title.text == "training loss, last epoch: 5.1 with 4 clusters, 4 with 64"
+    assert cluster_curve(curve(), {}).layout.title.text == "training loss: 5.1 with 4 clusters, 4 with 64"
     only = cluster_curve(curve(), {}, measures={"recall": "recall"}, title="My own")
     assert only.layout.title.text == "My own"
     assert len(only.data) == 1

@@ -14,7 +14,7 @@ from mmrec_teach.errors import InputError, OptionError, check_whole
 from mmrec_teach.views import palette
 from mmrec_teach.views.figures import _finish, number
 
-MEASURES = {"loss": "training loss, last epoch", "recall": "recall@20, warm items"}
+MEASURES = {"loss": "training loss", "recall": "recall@20, warm items"}
 
 
 def gate_table(
@@ -228,9 +228,6 @@ def cluster_curve(
     if references:
         name, values = next(iter(references.items()))
         gap = values[first] - start
-        takeaway = (
-            f"With {most:,} clusters {(end - start) / gap:.0%} of the way to the {name} is gone ({shown[first]})"
-            if gap
-            else takeaway
-        )
+        if gap:
+            takeaway = f"With {most:,} clusters {(end - start) / gap:.0%} of the way to the {name} is gone: {shown[first]}"
     return _finish(figure, title or takeaway, f"{'. '.join(said)}.", height, legend={"orientation": "h", "y": -0.25, "x": 0})
