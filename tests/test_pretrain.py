@@ -336,7 +336,7 @@ def test_a_damaged_copy_is_named_with_its_cure(folder: Path, damage: str) -> Non
     with pytest.raises(DataError, match="mmrec-teach pretrain --stored"):
         store.verify(folder)
     with pytest.raises(DataError, match="mmrec-teach pretrain --stored"):
-        store.read_encoder(folder)
+        store.read_model("encoder", folder)
 
 
 def test_regenerated_data_keep_their_encoder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,14 +346,14 @@ def test_regenerated_data_keep_their_encoder(folder: Path, monkeypatch: pytest.M
     assert len(store.verify(folder)) == len(made) + len(store.MODELS)
     store.regenerate(folder, seed=1)  # another world: the encoder is not of it
     with pytest.raises(DataError, match="no checksum"):
-        store.read_encoder(folder)
+        store.read_model("encoder", folder)
 
 
 def test_made_anew_by_quality(stored: Encoder, folder: Path, capsys: pytest.CaptureFixture) -> None:
     """Training is not the same to the last bit elsewhere: a short training must do a good part of what the stored copy does."""
     (folder / store.ENCODER).unlink()
     fresh = module.make_stored(folder, progress=False, epochs=8)
-    assert module.encoder_from_bytes(store.read_encoder(folder), "").info["epochs"] == 8
+    assert module.encoder_from_bytes(store.read_model("encoder", folder), "").info["epochs"] == 8
     data = load("bazaar")
     short, long = fresh.quality(data, items=late(data)), stored.quality(data, items=late(data))
     for found in (short, long):

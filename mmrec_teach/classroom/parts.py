@@ -40,7 +40,6 @@ INCIDENTS = {
 }
 _SHORT = 160  # letters of a reason in a table
 _FIRST = re.compile(r"(?P<first>.+?)[.!?](?=\s+[A-Z`]|\s*$)", re.DOTALL)
-_UNTRIED = "cannot be tried"
 _LINE = re.compile(r", at your line (\d{1,4})\b")
 _KNOWN_EXCEPTIONS = {
     name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, BaseException)
@@ -139,7 +138,7 @@ def notes_of(result: StudentResult) -> list[str]:
 
 def untried(case: CaseResult) -> bool:
     """Whether a case or rule was not tried, because of what failed before it: it tells nothing of its own."""
-    return not case.passed and (case.kind == "untried" or (case.kind == "rule" and case.message.startswith(_UNTRIED)))
+    return not case.passed and case.kind == "untried"
 
 
 def standing(exercise: ExerciseResult) -> str:

@@ -65,21 +65,13 @@ def run_pretrain(args: argparse.Namespace) -> int:
     settings["tokens"] = {name: value for name, value in tokens.items() if value is not None}
     if args.contrast is not None:
         settings["weights"] = {**WEIGHTS, "itc": args.contrast}
-    if args.stored:
-        if args.data or args.out or settings != {"tokens": {}}:
-            raise OptionError(
-                "the stored encoder has settings of its own", where="--stored", expected="no --data, no --out, no settings"
-            )
+    if stored_asked(args, settings != {"tokens": {}}):
         folder = store.ensure()
         encoder = make_stored(folder, progress=not args.quiet)
         data = load("bazaar")
         print(_table(encoder.quality(data, items=np.flatnonzero(data.truth.extra["cold"])), "bazaar, cold items (never seen)"))
         print(f"Written to {folder / store.ENCODER}")
         return 0
-    if not args.data or not args.out:
-        raise OptionError(
-            "what to train on, and where it goes", where="pretrain", expected="--data SOURCE --out DIR, or --stored"
-        )
     sources = [load(source, **options_from(args)) for source in args.data]
     rng = np.random.Generator(np.random.PCG64(args.training_seed))
     if not 0 <= args.held_out < 1:
@@ -106,6 +98,25 @@ def run_pretrain(args: argparse.Namespace) -> int:
             np.save(temporary, encoder.vectors(data), allow_pickle=False)
         print(f"Vectors of {data.n_items:,} items: {file}")
     return 0
+
+
+def stored_asked(args: argparse.Namespace, settings: bool) -> bool:
+    """Return whether the stored model is to be made anew; otherwise ``args`` say what to train on, and where it goes.
+
+    Raises:
+        OptionError: too much is said beside ``--stored`` (``settings``: whether any was given), or too little without it.
+    """
+    from mmrec_teach.errors import OptionError
+
+    if args.stored and (args.data or args.out or settings):
+        raise OptionError(
+            "the stored model has settings of its own", where="--stored", expected="no --data, no --out, no settings"
+        )
+    if not args.stored and not (args.data and args.out):
+        raise OptionError(
+            "what to train on, and where it goes", where="--data, --out", expected="--data SOURCE --out DIR, or --stored"
+        )
+    return args.stored
 
 
 def _table(quality: dict[str, float], title: str) -> str:

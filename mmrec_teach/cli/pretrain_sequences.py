@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmrec_teach.cli.data import add_reader_arguments
+from mmrec_teach.cli.pretrain import stored_asked
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -60,25 +61,16 @@ def _run(args: argparse.Namespace, ranks: Any, device: str) -> int:
     from mmrec_teach.data import load, store
     from mmrec_teach.data.describe import options_from
     from mmrec_teach.data.sequences import follows_time, has_order
-    from mmrec_teach.errors import OptionError
     from mmrec_teach.training.transfer import FILE, make_stored, pretrain_sequences
 
     given = {"epochs": args.epochs, "batch_size": args.batch_size, "lr": args.lr, "metric": args.metric}
     settings = {name: value for name, value in given.items() if value is not None}
     options, weights = parse_pairs(args.options, "--options"), parse_pairs(args.weights, "--weights")
-    if args.stored:
-        if args.data or args.out or settings or options or weights:
-            raise OptionError(
-                "the stored model has settings of its own", where="--stored", expected="no --data, no --out, no settings"
-            )
+    if stored_asked(args, bool(settings or options or weights)):
         done, result = make_stored(progress=not args.quiet)
         print(_told(done, result))
         print(f"Written to {store.data_dir() / store.SEQUENCES}")
         return 0
-    if not args.data or not args.out:
-        raise OptionError(
-            "what to train on, and where it goes", where="pretrain-sequences", expected="--data SOURCE … --out DIR, or --stored"
-        )
 
     def opened(source: str) -> Any:
         data = load(source, **options_from(args))

@@ -215,16 +215,6 @@ def read_model(kind: str, folder: Path | None = None) -> bytes:
     return content
 
 
-def write_encoder(content: bytes, folder: Path | None = None) -> None:
-    """Write the pre-trained encoder's file, then its checksum."""
-    write_model("encoder", content, folder)
-
-
-def read_encoder(folder: Path | None = None) -> bytes:
-    """Return the content of the pre-trained encoder's file, verified; raises as :func:`read_model`."""
-    return read_model("encoder", folder)
-
-
 def verify(folder: Path | None = None) -> list[str]:
     """Check every file of the folder, down to each array. Returns one line a file.
 

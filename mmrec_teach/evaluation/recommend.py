@@ -307,7 +307,7 @@ def _lines(
     near: int,
     later: set[int],
 ) -> tuple[Suggestion, ...]:
-    lines = []
+    lines, mine = [], None if table is None else F.normalize(table[had], dim=1)
     for score, item in zip(scores[row].tolist(), items[row].tolist(), strict=True):
         if item < 0:
             break
@@ -315,7 +315,7 @@ def _lines(
         split = {name: float(part[row, item]) for name, part in parts.items()} if parts and known else None
         nearest = ()
         if known and near and len(had):
-            cosine = F.normalize(table[had], dim=1) @ F.normalize(table[item], dim=0)
+            cosine = mine @ F.normalize(table[item], dim=0)
             best = top_k(cosine[None], min(near, len(had)))[0]
             nearest = tuple((int(had[i]), float(cosine[i])) for i in best)
         lines.append(Suggestion(item, score, split, nearest, item in later))

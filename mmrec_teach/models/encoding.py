@@ -115,7 +115,7 @@ def stored_encoder() -> tuple[MMEnc, Tokenizer]:
     Raises:
         DataError: the file is missing or damaged.
     """
-    return read_encoder(store.read_encoder(), store.ENCODER)[:2]
+    return read_encoder(store.read_model("encoder"), store.ENCODER)[:2]
 
 
 def read_encoder(content: bytes, where: str) -> tuple[MMEnc, Tokenizer, dict[str, np.ndarray], dict]:

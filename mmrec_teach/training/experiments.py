@@ -80,7 +80,7 @@ def _begins_with(options: Mapping[str, Any]) -> dict[str, str]:
     if isinstance(options.get("pretrained"), str):
         contents["pretrained"] = read_pretrained(options["pretrained"])
     if options.get("start") == "pretrained":
-        contents["start"] = store.read_encoder()
+        contents["start"] = store.read_model("encoder")
     return {option: hashlib.sha256(content).hexdigest() for option, content in contents.items()}
 
 

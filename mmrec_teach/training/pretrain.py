@@ -530,7 +530,7 @@ def pretrained(name: str = "bazaar") -> Encoder:
     if not (folder / store.ENCODER).exists():
         print("Pre-training the encoder of the bazaar, once (some minutes) ...", flush=True)
         make_stored(folder)
-    return encoder_from_bytes(store.read_encoder(folder), str(folder / store.ENCODER))
+    return encoder_from_bytes(store.read_model("encoder", folder), str(folder / store.ENCODER))
 
 
 def make_stored(folder: Path | None = None, progress: bool = True, **settings: Any) -> Encoder:
@@ -547,7 +547,7 @@ def make_stored(folder: Path | None = None, progress: bool = True, **settings: A
     encoder = fit_encoder(*sources, held_out=held, progress=progress, **{**STORED, **settings})
     encoder.info["held_out_items"] = "the cold items of each corner"
     encoder.kept = {fingerprint(data): encoder.vectors(data) for data in sources}
-    store.write_encoder(encoder.to_bytes(), folder)
+    store.write_model("encoder", encoder.to_bytes(), folder)
     return encoder
 
 
