@@ -61,8 +61,13 @@ def test_bars_are_means_and_every_seed_is_a_dot():
         ("content", ["BM3"], [pytest.approx(0.6)]),
     ]
     assert bars[0].marker.pattern.shape != bars[1].marker.pattern.shape
-    dots = [trace for trace in figure.data if trace.type == "scatter"]
+    dots = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "markers"]
     assert [sorted(d.x) for d in dots] == [[0.0, 0.0, 0.2, 0.4], [0.5, 0.6, 0.6, 0.7]]
+    labels = [trace for trace in figure.data if trace.type == "scatter" and trace.mode == "text"]
+    assert [(list(t.x), [text.strip() for text in t.text]) for t in labels] == [
+        ([0.0, 0.4], ["0%", "30%"]),
+        ([0.7, 0.6], ["60%", "60%"]),
+    ], "the mean stands behind the farthest seed"
     assert [a.text for a in figure.layout.annotations] == ["new items", "tail"]
     assert figure.layout.title.text == "new items: 30% with BM3, 0% with LightGCN"
     assert "BM3: new items 30.0%, tail 60.0%" in alt_text(figure)

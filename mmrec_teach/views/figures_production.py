@@ -149,9 +149,6 @@ def reach_bars(
                     "color": palette.style(n)[0],
                     "pattern": {"shape": ("", "/", ".", "x", "\\", "-", "|", "+")[n % 8], "solidity": 0.2},
                 },
-                text=[f" {m:.0%}" if m >= 0.1 or m == 0 else f" {m:.1%}" for m in means],
-                textposition="outside",
-                cliponaxis=False,
                 hovertemplate="%{y}: %{x:.1%}<extra>" + measure + "</extra>",
                 row=1,
                 col=column,
@@ -168,8 +165,21 @@ def reach_bars(
                 row=1,
                 col=column,
             )
-        top = max(float(np.max(reach[name][measure])) for name in names)
-        figure.update_xaxes(range=[0, 1.35 * (top or 1.0)], tickformat=".0%", nticks=4, row=1, col=column)
+        ends = [float(np.max(reach[name][measure])) for name in names]
+        means = [float(np.mean(reach[name][measure])) for name in names]
+        figure.add_scatter(  # behind the farthest dot, not behind the bar
+            x=ends,
+            y=names,
+            mode="text",
+            text=[f"  {m:.0%}" if m >= 0.1 or m == 0 else f"  {m:.1%}" for m in means],
+            textposition="middle right",
+            cliponaxis=False,
+            showlegend=False,
+            hoverinfo="skip",
+            row=1,
+            col=column,
+        )
+        figure.update_xaxes(range=[0, 1.4 * (max(ends) or 1.0)], tickformat=".0%", nticks=4, row=1, col=column)
     figure.update_yaxes(categoryorder="array", categoryarray=names[::-1], ticks="", showgrid=False)
     first = {name: float(np.mean(reach[name][measures[0]])) for name in names}
     best, worst = max(first, key=first.__getitem__), min(first, key=first.__getitem__)
