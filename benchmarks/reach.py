@@ -77,6 +77,7 @@ VARIANTS = (
     _bm3(0.0, 2.0),
     _bm3(0.02, 2.0),
     _bm3(0.2, 2.0),
+    _bm3(2.0, 0.0),
     DEFAULT,
 )
 
@@ -248,7 +249,10 @@ def _exposure(report: Mapping[str, Any]) -> str:
         "| model | " + " | ".join(heads) + " |",
     ]
     lines.append("|" + "---|" * (len(heads) + 1))
+    bare = [variant.name for variant in VARIANTS if variant.model == "bm3" and variant is not DEFAULT]
     for name, served, label in asked(report):
+        if name in bare or served == "content":
+            continue
         runs = report["variants"][name]["runs"]
         cells = [_percent(mean(runs, served, "buckets", bucket)) for bucket in buckets]
         cells += [f"{mean(runs, served, 'categories', key):.2f}" for key in ("distance", "least", "most")]
