@@ -52,7 +52,7 @@ class WhatIfGate:
             "statistics": w.Dropdown(
                 options=[*(["window"] if window else []), "others", "constant"], description="the gate reads", **wide
             ),
-            "new": w.Dropdown(options=list(NEW), value=0.1, description="taken for new", **wide),
+            "new": w.Dropdown(options=list(NEW), value=0.0, description="taken for new", **wide),
             "triplet": w.Dropdown(options=list(TRIPLET), value=0.1, description="triplet weight", **wide),
             "clusters": w.Dropdown(
                 options=[("features", 0), *((f"{n} cluster ids", n) for n in leaves if n)], description="content tower", **wide
