@@ -72,7 +72,8 @@ def streaming_curves(
         )
     after = {name: float(np.interp(0.0, np.log(x), table.mean(0))) for name, (x, table) in tables.items() if x[0] <= 1 <= x[-1]}
     figure.add_vline(x=1, line={"color": palette.INK, "width": 1.5, "dash": "dot"})
-    figure.add_annotation(x=0, y=1.0, yref="paper", yanchor="bottom", text="one pass", showarrow=False)  # log10 of 1
+    # an annotation on a log axis takes the exponent
+    figure.add_annotation(x=0, y=0.02, yref="paper", xanchor="left", yanchor="bottom", text=" one pass", showarrow=False)
     seeds = max(len(table) for _, table in tables.values())
     bands = f"; bands: lowest to highest of {seeds} seeds" if seeds > 1 else ""
     ticks = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
@@ -100,7 +101,7 @@ def streaming_curves(
         height,
         legend={"orientation": "h", "yref": "container", "y": 0.0, "yanchor": "bottom", "x": 0},
     )
-    return figure.update_layout(margin={"t": figure.layout.margin.t + 14, "b": figure.layout.margin.b + 46})
+    return figure.update_layout(margin={"b": figure.layout.margin.b + 46})
 
 
 def reach_bars(
