@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 if "PYTEST_XDIST_WORKER" in os.environ:  # several workers share the cores, and so do the processes that tests start
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -21,6 +23,78 @@ import torch
 from mmrec_teach.data import Dataset, Interactions
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+LONG = [
+    "claims_02_to_05",
+    "claims_11",
+    "claims_09",
+    "browser_lab",
+    "browser",
+    "claims_07",
+    "claims_13",
+    "claims_01",
+    "claims_08",
+    "claims_10",
+    "claims_06",
+    "reports",
+    "classroom",
+    "atlas",
+    "whatif_app",
+    "attacks",
+    "course",
+    "pretrain",
+    "models_graphs",
+    "transfer",
+    "setup",
+    "sandbox",
+    "panel",
+    "ranks",
+]
+"""What is to begin first, by processor seconds: the longest at the end would leave the other workers idle. Lessons come next."""
+
+
+def unit_of(nodeid: str) -> str:
+    """Return what goes to a worker as a whole: a file, whose tests share what they built, or one run of one lesson.
+
+    Claims of lessons 02 to 05 go together: they judge each other's models, each trained once a process.
+    """
+    file = nodeid.split("::", 1)[0]
+    name = file.rsplit("/", 1)[-1].removeprefix("test_").removesuffix(".py")
+    if name == "lessons":
+        return nodeid
+    return "claims_02_to_05" if name in ("claims_02", "claims_03", "claims_04", "claims_05") else name
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests in the order in which workers are to begin with their units."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return
+    sizes = Counter(unit_of(item.nodeid) for item in items)
+
+    def place(item: pytest.Item) -> tuple[int, int]:
+        unit = unit_of(item.nodeid)
+        if unit in LONG:
+            return LONG.index(unit), 0
+        return len(LONG) + ("::" not in unit), -sizes[unit]
+
+    items.sort(key=place)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """``--dist loadfile`` by :func:`unit_of`, in the order above rather than by how many tests there are."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByUnit(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return unit_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByUnit(config, log)
 
 
 @pytest.fixture(autouse=True, scope="session")

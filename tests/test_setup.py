@@ -21,6 +21,7 @@ import mmrec_teach.notebook
 from mmrec_teach.cli.doctor import read_lock
 from mmrec_teach.course.build import differences
 from mmrec_teach.course.lint import lint
+from tests.conftest import LONG, unit_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -229,6 +230,14 @@ def test_make_test_and_lab_use_the_same_set_up(sandbox):
     assert calls == ["mmrec-teach data verify", "mmrec-teach data regenerate", "mmrec-teach lab"]
 
 
+def test_files_begun_first_exist_and_lessons_are_shared_out():
+    units = {unit_of(f"tests/{path.name}::test") for path in (ROOT / "tests").glob("test_*.py")}
+    assert set(LONG) <= units
+    assert unit_of("tests/test_lessons.py::test_a[01]") != unit_of("tests/test_lessons.py::test_a[02]")
+    assert unit_of("tests/test_claims_03.py::test_a") == unit_of("tests/test_claims_05.py::test_b[0]")
+    assert unit_of("tests/test_ops.py::test_a") == unit_of("tests/test_ops.py::Class::test_b") == "ops"
+
+
 def test_an_old_python_is_refused_in_a_sentence(sandbox):
     shutil.rmtree(sandbox.directory / ".venv")
     done, calls = sandbox("setup", "PYTHON=false")
@@ -265,11 +274,11 @@ def test_the_ci_script_installs_only_what_is_not_there(tmp_path):
     subprocess.run([shutil.which("bash"), str(script)], check=True, env=environment, stdin=subprocess.DEVNULL)
     calls = [line for line in log.read_text(encoding="utf-8").splitlines() if not line.startswith("/")]
     assert [call.split()[0] for call in calls] == ["apt-get", "apt-get", "make"]
-    assert calls[-1] == "make test 1"
+    assert calls[-1] == "make test ARGS=--durations=25 1"
     log.write_text("", encoding="utf-8")
     assert any("chromium bubblewrap" in call for call in calls)
     for name in ("chromium", "bwrap"):
         (tools / name).write_text("#!/bin/sh\n", encoding="utf-8")
         (tools / name).chmod(0o755)
     subprocess.run([shutil.which("bash"), str(script)], check=True, env=environment, stdin=subprocess.DEVNULL)
-    assert log.read_text(encoding="utf-8").splitlines() == ["make test 1", str(tmp_path)]
+    assert log.read_text(encoding="utf-8").splitlines() == ["make test ARGS=--durations=25 1", str(tmp_path)]
