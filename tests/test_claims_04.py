@@ -18,6 +18,7 @@ from mmrec_teach.models import Recommender, create
 from mmrec_teach.ops import graph
 from mmrec_teach.training import train
 from tests.test_claims_02 import _one_thread, bucket, shuffled, vbpr  # noqa: F401 - a fixture
+from tests.test_claims_03 import light
 
 pytestmark = pytest.mark.claim
 
@@ -55,6 +56,8 @@ def fitted(
     name: str, seed: int, scarce: bool = False, swapped: bool | str = False, **changed
 ) -> tuple[Recommender, Evaluation]:
     """The lesson's training, and its test evaluation."""
+    if (name, scarce, swapped, changed) == ("lightgcn", False, False, {}):
+        return light(seed)
     data, (weights, options) = shop(scarce, swapped), SETTINGS[name]
     model = create(name, data, dim=32, seed=seed, **{**options, **changed})
     how = {"epochs": 30, "lr": 1e-2, "batch_size": 1024, "metrics_every": 0, "device": "cpu"}
