@@ -337,6 +337,7 @@ for name in ("sum, shown new items", "sum", "concat, training counts", "sum, tra
     with gates[name].evaluating():
         g[name] = gates[name].gates().numpy()
 a, b = (g[name][new].mean() for name in ("sum", "sum, shown new items"))
+# on the axis, "cold" are the new items
 gate_by_popularity(g, bazaar.item_counts, title=f"New items: the sum's g = {a:.2f} if training never shows one, {b:.2f} if it does", height=460)
 
 # %% [markdown]
@@ -543,7 +544,6 @@ cards(bazaar, [mine])
 
 # %%
 index = VectorIndex.build(vectors)
-before = index.search(queries, 20, exclude=owned)[1]
 halves = {name: torch.as_tensor(bazaar.features[name][list(mine.liked[:2])]).mean(0, keepdim=True) for name in bazaar.modalities}
 with model.evaluating():
     add_new(index, model, halves, ids=[bazaar.n_items])
@@ -601,10 +601,11 @@ predict(
 )
 
 # %%
-whatif_gate(bazaar, epochs=8)
+whatif_gate(bazaar, dim=32)
 
 # %% [markdown]
-# Turn *lean to content* up, then *gate strength* to 0 (every item has the same gate). Try the triplet at 10, and 4 clusters in place of features.
+# Turn *lean to content* up (0 to 4), then *gate strength* down to 0: now every item has the same gate. Set *taken for new* to 0.3: where does the diamond go? Then try
+# the triplet at 10, and 4 or 256 clusters in place of features.
 
 # %% jupyter={"source_hidden": true}
 turned = {}
@@ -622,7 +623,7 @@ reveal(
 )
 
 # %% [markdown]
-# *Takeaway: nothing of the new items is missing but weight. The towers need no second training for that; the gate can be turned on the day.*
+# *Takeaway: the new items lack nothing but weight. The towers need no second training for that; the gate can be turned on the day.*
 #
 # ## Article and ours
 # There is no public code, and the article gives no numbers. What it says, and what we measured here over three seeds:

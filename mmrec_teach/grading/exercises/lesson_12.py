@@ -78,7 +78,7 @@ def _nce(logits, items):
     return (logits.masked_fill(_copies(items), -torch.inf).logsumexp(1) - logits.diagonal()).mean()
 
 
-@log_q_softmax.wrong("no correction: popular items are pushed down for being in many batches")
+@log_q_softmax.wrong("no correction, or ln Q of the row in place of the column, where it cancels")
 def _(logits, items, log_q):
     return _nce(logits, items)
 
@@ -86,11 +86,6 @@ def _(logits, items, log_q):
 @log_q_softmax.wrong("ln Q added in place of subtracted: popular rivals count even more")
 def _(logits, items, log_q):
     return _nce(logits + log_q, items)
-
-
-@log_q_softmax.wrong("ln Q of the row, not of the column: it cancels in every row")
-def _(logits, items, log_q):
-    return _nce(logits - log_q[:, None], items)
 
 
 @log_q_softmax.wrong("only the rivals corrected, not the own item")
@@ -178,7 +173,7 @@ def _views(rng: np.random.Generator, n: int, d: int = 3, apart: float = 0.7) -> 
 
 @view_triplet.random
 def _(rng):
-    yield Case("items at random", **_views(rng, int(rng.integers(6, 9)), 4), margin=float(rng.choice([0.1, 0.2, 0.4])))
+    yield Case("items at random", **_views(rng, int(rng.integers(7, 10)), apart=1.2), margin=float(rng.choice([0.2, 0.3, 0.4])))
 
 
 @view_triplet.hidden
@@ -483,11 +478,16 @@ def _lists(rng: np.random.Generator, n: int, k: int) -> dict[str, np.ndarray]:
         right = rng.permutation(exact[row])[: int(rng.integers(1, k))]
         other = [item for item in rng.permutation(np.r_[exact[(row + 1) % n], rng.permutation(40)]) if item not in exact[row]]
         names = np.array([*right, *list(dict.fromkeys(other))[: int(rng.integers(0, k - len(right) + 1))]])
-        found[row, : len(names)] = rng.permutation(names)
+        found[row, : len(names)] = sorted(
+            rng.permutation(names), key=lambda item: item == exact[row, 0]
+        )  # never in the first place
     exact[-1, 1:] = -1  # a query for which a single vector is left
     exact[-2, k - 1] = -1
     found[0] = np.roll(exact[0], 1)  # all found, none in its place
-    found[-1] = [exact[-1, 0], *[-1] * (k - 1)]
+    missed = next(item for item in exact[0] if item not in exact[1][:1])
+    exact[1] = [exact[1][0], missed, *range(40, 38 + k)]
+    found[1] = [exact[1][2], *[-1] * (k - 1)]  # one found; another of its items stands in the first query's list
+    found[-1] = [99, exact[-1, 0], *[-1] * (k - 2)]
     return {"found": found, "exact": exact}
 
 
