@@ -472,11 +472,13 @@ def _():
 
 def _lists(rng: np.random.Generator, n: int, k: int) -> dict[str, np.ndarray]:
     """Exact lists and found ones: some of the right, some of a neighbour's list, some of neither, some missing."""
-    exact = np.stack([rng.permutation(40)[:k] for _ in range(n)])
+    exact = np.stack([1 + rng.permutation(40)[:k] for _ in range(n)])
     found = np.full_like(exact, -1)
     for row in range(n):
         right = rng.permutation(exact[row])[: int(rng.integers(1, k))]
-        other = [item for item in rng.permutation(np.r_[exact[(row + 1) % n], rng.permutation(40)]) if item not in exact[row]]
+        other = [
+            item for item in rng.permutation(np.r_[exact[(row + 1) % n], 1 + rng.permutation(40)]) if item not in exact[row]
+        ]
         names = np.array([*right, *list(dict.fromkeys(other))[: int(rng.integers(0, k - len(right) + 1))]])
         found[row, : len(names)] = sorted(
             rng.permutation(names), key=lambda item: item == exact[row, 0]
@@ -485,8 +487,8 @@ def _lists(rng: np.random.Generator, n: int, k: int) -> dict[str, np.ndarray]:
     exact[-2, k - 1] = -1
     found[0] = np.roll(exact[0], 1)  # all found, none in its place
     missed = next(item for item in exact[0] if item not in exact[1][:1])
-    exact[1] = [exact[1][0], missed, *range(40, 38 + k)]
-    found[1] = [exact[1][2], *[-1] * (k - 1)]  # one found; another of its items stands in the first query's list
+    exact[1] = [exact[1][0], missed, 0, *range(50, 47 + k)]
+    found[1] = [exact[1][2], *[-1] * (k - 1)]  # item 0 found; another of its items stands in the first query's list
     found[-1] = [99, exact[-1, 0], *[-1] * (k - 2)]
     return {"found": found, "exact": exact}
 
