@@ -534,7 +534,7 @@ pd.DataFrame(rows).set_index("index").round(3)
 
 # %%
 lists = recommend(model, bazaar, range(60), k=6)
-mine = next(one for one in lists if 0 < sum(bool(new[s.item]) for s in one.best) < 4 and any(s.found and new[s.item] for s in one.best))
+mine = max(lists, key=lambda one: (any(s.found and new[s.item] for s in one.best), sum(not new[s.item] for s in one.best) >= 3))
 print("new items among them:", ", ".join(f"number {n}" for n, s in enumerate(mine.best, start=1) if new[s.item]))
 cards(bazaar, [mine])
 
