@@ -3,6 +3,7 @@
     python benchmarks/two_towers.py                  # trains, writes benchmarks/results/two_towers.json, prints the tables
     python benchmarks/two_towers.py --parts gates    # one part only
     python benchmarks/two_towers.py --print          # prints the tables of that file again
+    python benchmarks/two_towers.py --figure PAGE.html   # draws the clusters' curve of that file
 
 Everything has the settings of :data:`MODEL` and :data:`TRAINING`; part *tried* says what else was tried on validation, with one
 seed. Every run trains for the same number of epochs (part *clusters*: twice as many), is looked at after each, and is judged on
@@ -38,6 +39,7 @@ import mmrec_teach  # noqa: F401 - says how idle threads wait; must come before 
 # isort: split
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import torch
 
 from mmrec_teach.data import Dataset, load
@@ -47,10 +49,11 @@ from mmrec_teach.errors import DataError
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation import metrics as m
 from mmrec_teach.evaluation.long_tail import tail_items
-from mmrec_teach.files import write_json
+from mmrec_teach.files import write_json, write_text
 from mmrec_teach.models import TwoTower, create
 from mmrec_teach.training import fit
-from mmrec_teach.views.figures_towers import gate_table
+from mmrec_teach.views.figures import PAGE_WIDTH
+from mmrec_teach.views.figures_towers import cluster_curve, gate_table
 
 RESULT = Path(__file__).resolve().parent / "results" / "two_towers.json"
 SEEDS = (0, 1, 2)
@@ -82,6 +85,7 @@ GATES: dict[str, Mapping[str, Any]] = {
     "sum, others": {"gate": "sum", "statistics": "others"},
     "sum, constant": {"gate": "sum", "statistics": "constant"},
     "sum, window, new_share 0.2": {"gate": "sum", "statistics": "window", "new_share": 0.2},
+    "sum, constant, new_share 0.2": {"gate": "sum", "statistics": "constant", "new_share": 0.2},
     "concat, window, new_share 0.2": {"gate": "concat", "statistics": "window", "new_share": 0.2},
 }
 GATE_SEEDS = (0, 1, 2, 3, 4)
@@ -416,14 +420,29 @@ def curve(result: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, dict[str, 
     return points, {name: beside.loc[name].to_dict() for name in order}
 
 
+def picture(result: Mapping[str, Any]) -> go.Figure:
+    """Return the clusters' curve: loss, warm items found, cold ones found among cold ones."""
+    points, beside = curve(result)
+    ids = points.loc[points["clusters"] == points["clusters"].max(), "cold"].mean()
+    title = f"As many leaves as items are IDs by another name: new items are found as by chance ({ids:.2f})"
+    measures = {"loss": "training loss", "recall": "found@20, warm", "cold": "found@20, cold among cold"}
+    return cluster_curve(points, beside, measures=measures, title=title)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--print", action="store_true", help="print the tables of the stored result; train nothing")
+    parser.add_argument("--figure", type=Path, metavar="PATH", help="draw the stored result as a page; train nothing")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="which parts (default all)")
     parser.add_argument("--out", type=Path, default=RESULT, help="the result's file")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    result = json.loads(arguments.out.read_text(encoding="utf-8")) if arguments.print else run(arguments.out, arguments.parts)
+    if arguments.print or arguments.figure:
+        result = json.loads(arguments.out.read_text(encoding="utf-8"))
+    else:
+        result = run(arguments.out, arguments.parts)
+    if arguments.figure:
+        write_text(arguments.figure, picture(result).update_layout(width=PAGE_WIDTH).to_html())
     print(tables(result))
 
 
