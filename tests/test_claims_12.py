@@ -104,7 +104,7 @@ def test_a_triplet_joins_the_views_and_finds_no_more():
             if len(first) == 1:
                 assert cosine.diagonal().mean() > 0.7, "close already"
         assert first[1] > first[0] + 0.3
-        assert judged(model)[1][0] < alone(seed)["both"][1][0] + 0.005
+        assert -0.04 < judged(model)[1][0] - alone(seed)["both"][1][0] < -0.01
 
 
 def test_a_gate_that_never_saw_a_new_item_gives_it_no_more_content():
@@ -123,7 +123,7 @@ def test_shown_new_items_the_gate_gives_them_their_content():
         plain = alone(seed)["both"][1]
         assert g[new()].mean() > 0.95 > 0.7 > g[~new()].mean()
         assert told[2] > 0.5
-        assert -0.05 < told[1] - plain[1] < -0.01, "known items lose some"
+        assert -0.05 < told[1] - gated(seed, gate="sum")[1][1] < -0.02, "known items lose some"
         assert told[0] > plain[0] + 0.01
         known = load("bazaar").item_counts
         assert abs(g[(known > 0) & (known < 6)].mean() - g[known > 27].mean()) < 0.1, "flat among known items"
@@ -181,7 +181,7 @@ def test_a_gate_can_be_turned_without_training():
             g = (inside + lean).sigmoid()[:, None]
             told.append(lists(q @ ((1 - g) * own + g * seen).T))
         assert told[1][1] > 0.45 > 0.1 > told[0][1]
-        assert told[1][0] > told[0][0] - 0.06
+        assert -0.07 < told[1][0] - told[0][0] < -0.02
 
 
 def test_late_counts_hold_the_answers_are_found_out_and_do_nothing_here():

@@ -233,13 +233,13 @@ def _(z_c, z_id, margin):
 @view_triplet.wrong("an item is its own rival: each gives the margin, twice")
 def _(z_c, z_id, margin):
     there, back = _gaps(z_c, z_id, margin)
-    return (there + back).sum() / max(1, len(z_c) * (len(z_c) - 1))
+    return (there + back).sum() / (len(z_c) * (len(z_c) - 1)) if len(z_c) > 1 else 0 * there.sum()
 
 
 @view_triplet.wrong("an item is its own rival, averaged over n² pairs")
 def _(z_c, z_id, margin):
     there, back = _gaps(z_c, z_id, margin)
-    return (there + back).mean()
+    return (there + back).mean() if len(z_c) > 1 else 0 * there.sum()
 
 
 @view_triplet.wrong("the mean over n² pairs, with n (n - 1) of them")
@@ -297,6 +297,18 @@ def _(z_c, z_id, margin):
     cosine = z_c @ z_id.T
     other = cosine.diagonal()
     return 2 * _pairs(torch.relu(margin - other + cosine))
+
+
+@view_triplet.wrong("the same direction twice: own was turned together with the table")
+def _(z_c, z_id, margin):
+    return 2 * _pairs(_gaps(z_c, z_id, margin)[0])
+
+
+@view_triplet.wrong("one hinge over both directions: a good one pays for a bad one")
+def _(z_c, z_id, margin):
+    cosine = z_c @ z_id.T
+    own = cosine.diagonal()[:, None]
+    return _pairs(torch.relu(2 * (margin - own) + cosine + cosine.T))
 
 
 @view_triplet.wrong("only the nearest rival of each")
@@ -438,6 +450,16 @@ def _(z_id, z_c, g, form):
 @gated_vectors.wrong("sum: brought back to length 1, so a new item loses what the gate gave it")
 def _(z_id, z_c, g, form):
     return normalize(_mixed(z_id, z_c, g), dim=1) if form == "sum" else _beside(z_id, z_c, g)
+
+
+@gated_vectors.wrong("concat: brought back to length 1")
+def _(z_id, z_c, g, form):
+    return _mixed(z_id, z_c, g) if form == "sum" else normalize(_beside(z_id, z_c, g), dim=1)
+
+
+@gated_vectors.wrong("sum: g weighs the ID, 1 - g the content")
+def _(z_id, z_c, g, form):
+    return _mixed(z_id, z_c, 1 - g) if form == "sum" else _beside(z_id, z_c, g)
 
 
 @gated_vectors.wrong("an item without an ID gets its content whole, whatever g says")
