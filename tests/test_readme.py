@@ -80,7 +80,8 @@ def test_the_studies_print_what_their_page_shows():
     assert interests.as_markdown(result("interests")) in page
     assert strategies.tables(result("strategies")) in page
     assert transfer.tables(result("transfer")) in page
-    assert sequences.tables(result("scientific")) in page
+    for name in sequences.STUDIES:
+        assert sequences.tables(result(name)) in page
     assert bench_retrieval.table(result("retrieval")) in page
     for name in ("alignrec-tiktok", "alignrec-baby", "alignrec-ml-100k", "alignrec-ml-100k-mmenc"):
         table = read_comparison(ROOT / "benchmarks" / "results" / f"{name}.json")
