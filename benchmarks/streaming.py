@@ -289,7 +289,8 @@ def as_markdown(report: Mapping[str, Any]) -> str:
             "| " + " | ".join(_number(v) for v in (encoder["chance"], *means, encoder["features"])) + " |",
         ]
         parts.append("\n".join(lines))
-    return "\n\n".join([*parts, f"Means of {len(report['seeds'])} seeds; step sizes chosen on validation with the first."])
+    seeds = f"{len(report['seeds'])} seeds (of the encoder {len(report['encoder']['seeds'])})"
+    return "\n\n".join([*parts, f"Means of {seeds}; step sizes chosen on validation with the first."])
 
 
 def _number(value: float | None) -> str:

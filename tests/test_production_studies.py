@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import reach
+from benchmarks import reach, streaming
 from mmrec_teach.models import BM3
 from mmrec_teach.views.figures import alt_text
 
@@ -81,3 +81,55 @@ def test_exchange_tells_a_perfect_stand_in_from_none(tiny):
     assert (told["nearest"], told["in ten"]) == (1.0, 1.0)
     model.stand_ins = lambda: torch.flip(model.predicted()[1], [0])
     assert reach.exchange(model)["nearest"] < 0.2
+
+
+# -- one pass -------------------------------------------------------------------------------------------------------------
+def share(model: str, kind: str, place: str = "bazaar") -> list[float]:
+    """Validation recall as a share of many epochs', of every seed."""
+    habits = report("streaming")["data"][place]["models"][model]
+    return [a["valid"] / b["valid"] for a, b in zip(habits[kind]["seeds"], habits["many"]["seeds"], strict=True)]
+
+
+def test_one_pass_teaches_given_content_sooner_than_ids_and_a_graph_soonest():
+    ids, content, graph = (share(name, "stream") for name in ("bpr", streaming.CONTENT_ALONE, "lightgcn"))
+    assert max(ids) < 0.6 < min(content)
+    assert max(content) < min(graph)
+    assert max(share("bpr", "stream", "ml-100k")) < 0.5
+
+
+def test_going_through_each_window_five_times_brings_most_of_it_back():
+    for model in ("bpr", streaming.CONTENT_ALONE, "vbpr", "lightgcn"):
+        assert min(share(model, "stream, each window 5 times")) > 0.8
+
+
+def test_only_content_finds_first_sales():
+    models = report("streaming")["data"]["bazaar"]["models"]
+    new = {name: [told["new"] for told in habits["stream"]["progressive"]] for name, habits in models.items()}
+    assert max(new["lightgcn"] + new["bpr"]) < 0.03
+    assert min(new["vbpr"] + new[streaming.CONTENT_ALONE]) > 0.1
+
+
+def test_the_encoder_is_not_done_after_one_pass_over_the_items():
+    told = report("streaming")["encoder"]
+    for seed in told["zero-shot"]:
+        assert seed[0] < 0.6 * seed[-1]
+
+
+def test_the_page_shows_the_tables_of_one_pass():
+    assert streaming.as_markdown(report("streaming")) in page()
+
+
+def test_the_pictures_of_one_pass_draw_every_model():
+    drawn = streaming.pictures(report("streaming"))
+    entries = report("streaming")["data"]
+    assert len(drawn) == len(entries) + 1
+    for figure, entry in zip(drawn, entries.values(), strict=False):
+        assert [trace.name for trace in figure.data if trace.name] == list(entry["models"])
+
+
+def test_a_model_without_ids_learns_none(bazaar):
+    model, _ = streaming.build(streaming.CONTENT_ALONE, bazaar, 0)
+    assert not model.item_id.weight.any()
+    assert not any(
+        p is model.item_id.weight or p is model.user_id.weight for g in model.parameter_groups(0.1) for p in g["params"]
+    )
