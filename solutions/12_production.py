@@ -56,8 +56,8 @@ for name, items in (("items with training purchases", ~new), ("new items", new))
 # ends. A new item was launched after that. Its counts are zero, as they must be.
 #
 # ## The idea
-# We follow an article by the team of Taobao's content feed Guangguang ("Content recall models that fuse multimodal information", in Chinese, on
-# Alibaba Cloud's developer pages; no code, no numbers). Every item has two towers:
+# We follow an article by the team of Taobao's content feed Guangguang ("Content recall models that fuse multimodal information in
+# recommendation", in Chinese; it has neither code nor numbers). Every item has two towers:
 # - the **behaviour tower** reads the item's number, and no content: $z_{id} = f(e_i)$. It knows what people do with the item;
 # - the **content tower** reads picture and words, and no number: $z_c = f_c(x_i)$. It knows what the item is.
 #
