@@ -335,6 +335,7 @@ def pictures(report: Mapping[str, Any]) -> list[go.Figure]:
         drawn.append(
             streaming_curves(
                 {"encoder's vectors": {"passes": encoder["epochs"], "values": table}},
+                x_title="passes over the items",
                 y_title="zero-shot Recall@20, share of the last",
                 title=title,
             )

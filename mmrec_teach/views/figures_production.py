@@ -19,6 +19,7 @@ CLEAR = "rgba(0,0,0,0)"
 def streaming_curves(
     curves: Mapping[str, Mapping[str, Any]],
     *,
+    x_title: str = "passes over the training interactions",
     y_title: str = "share of its best recall@20",
     title: str | None = None,
     height: int = 460,
@@ -27,6 +28,7 @@ def streaming_curves(
 
     Args:
         curves: name -> ``"passes"`` (n,) ascending, above 0 (0.25: a quarter of the stream), and ``"values"`` (seeds, n).
+        x_title: what a pass goes over.
         y_title: what is measured.
         title: the takeaway; by default the highest and the lowest value after one pass.
         height: in pixels.
@@ -78,7 +80,7 @@ def streaming_curves(
     bands = f"; bands: lowest to highest of {seeds} seeds" if seeds > 1 else ""
     ticks = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500)
     figure.update_xaxes(
-        title=f"passes over the training interactions (log scale){bands}",
+        title=f"{x_title} (log scale){bands}",
         type="log",
         tickvals=ticks,
         ticktext=[f"{v:g}" for v in ticks],
