@@ -133,6 +133,7 @@ class TwoTower(Recommender):
         self.widths = {name: table.shape[1] for name, table in tables.items()}
         x = torch.cat(list(tables.values()), 1)
         self.register_buffer("x", x, persistent=False)  # (I, D)
+        self.register_buffer("taken_x", self.taken @ x, persistent=False)  # (U, D), sums over her items
         self.register_buffer("has", x.any(1), persistent=False)  # (I,) which items have content
         self.item_id = embedding(data.n_items, dim, self.generator)  # e_i
         self.behaviour = MLP(dim, hidden, dim, self.generator)  # f
@@ -228,12 +229,8 @@ class TwoTower(Recommender):
         n = others.clamp_min(1)[:, None]
         t = graph.propagate(self.taken, self.trigger_id.weight, self.taken_t)  # (U, d), sums over her items
         t = (rows(t, users) - self.trigger_id(items)) / n
-        x = (rows(self.taken_x(), users) - self.x[items]) / n
+        x = (rows(self.taken_x, users) - self.x[items]) / n
         return self.asked(t * some, x * some, users)
-
-    def taken_x(self) -> Tensor:
-        """Return the sum of x over the items each user took, (U, D)."""
-        return self.taken.to(self.x.dtype) @ self.x
 
     @once_per_evaluation
     def users(self) -> Tensor:
@@ -243,7 +240,7 @@ class TwoTower(Recommender):
             q = torch.cat(self.asked(self.trigger_id.weight, self.x, None), 1)  # of every item
             return graph.propagate(self.taken, q, self.taken_t) / n
         t = graph.propagate(self.taken, self.trigger_id.weight, self.taken_t) / n
-        return torch.cat(self.asked(t, self.taken_x() / n, torch.arange(self.n_users, device=self.device)), 1)
+        return torch.cat(self.asked(t, self.taken_x / n, torch.arange(self.n_users, device=self.device)), 1)
 
     # -- gate -------------------------------------------------------------------------------------------------------
     def row(self, users: Tensor, items: Tensor) -> Tensor:

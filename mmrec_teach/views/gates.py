@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -71,6 +73,8 @@ class WhatIfGate:
         title = w.HTML('<div class="mmrec-title">What if the gate trusted content more?</div>')
         self.widget = w.VBox([style, title, rows, box, self._sentence])
         self.widget.add_class("mmrec-whatif")
+        self._over = False
+        atexit.register(_stop, weakref.ref(self))
         self._changed()
 
     @property
@@ -133,7 +137,7 @@ class WhatIfGate:
             for epoch in range(1, self._epochs + 1):
                 trainer.epoch()
                 with self._lock:
-                    if self._key() != key:
+                    if self._over or self._key() != key:
                         return
                     self._model = model
                     if epoch == self._epochs:
@@ -229,6 +233,14 @@ class WhatIfGate:
             f"{before}Recall@{K} {told['recall']:.3f}; {told['shown']:.1%} of the places in all lists go to new items, which are "
             f"{cold.mean():.1%} of the catalogue. {title}."
         )
+
+
+def _stop(panel: weakref.ref[WhatIfGate]) -> None:
+    """Let a training end with its epoch when the process ends: torch does not survive being broken off in a step."""
+    if (there := panel()) is not None:
+        there._over = True
+        if there._thread is not None:
+            there._thread.join()
 
 
 def whatif_gate(data: Dataset, *, epochs: int = 5, dim: int = 64, seed: int = 0) -> WhatIfGate:
