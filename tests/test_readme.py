@@ -15,6 +15,7 @@ from benchmarks import (
     content_use,
     interests,
     judge_features,
+    pretraining,
     sequences,
     strategies,
     transfer,
@@ -80,6 +81,7 @@ def test_the_studies_print_what_their_page_shows():
     assert interests.as_markdown(result("interests")) in page
     assert strategies.tables(result("strategies")) in page
     assert transfer.tables(result("transfer")) in page
+    assert pretraining.tables(result("pretraining")) in page
     for name in sequences.STUDIES:
         assert sequences.tables(result(name)) in page
     assert bench_retrieval.table(result("retrieval")) in page
