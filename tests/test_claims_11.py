@@ -134,7 +134,7 @@ def test_with_all_users_the_lead_is_about_two_hundredths_and_adapters_have_less_
 
 def test_ids_add_recall_and_lose_the_cold():
     for seed in SEEDS:
-        without, ids = (full(seed, THREE, tune="adapters", ids=one)[1] for one in (False, True))
+        without, ids = (full(seed, THREE, tune="adapters", **more)[1] for more in ({}, {"ids": True}))
         assert ids[3, 0] > without[3, 0] + 0.01
         assert ids[3, 1] < 0.02 < 0.2 < without[3, 1]
 
