@@ -49,7 +49,6 @@ from benchmarks.transfer import (
     correlation,
     judged,
     markdown,
-    rounded,
     shop,
     some_users,
     train,
@@ -57,7 +56,7 @@ from benchmarks.transfer import (
 from mmrec_teach.data import Dataset, bazaar, store
 from mmrec_teach.data.union import union
 from mmrec_teach.evaluation.recovery import recovery, token_table
-from mmrec_teach.files import write_json
+from mmrec_teach.files import rounded, write_json
 from mmrec_teach.models import MISSRec
 from mmrec_teach.models.missrec import PRETRAINING, alikeness
 from mmrec_teach.ops.clustering import dpc_knn

@@ -39,7 +39,7 @@ from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation.content_use import recall_by_user
 from mmrec_teach.evaluation.long_tail import tail_items
 from mmrec_teach.evaluation.metrics import exposure
-from mmrec_teach.files import write_json, write_text
+from mmrec_teach.files import rounded, write_json, write_text
 from mmrec_teach.models import BM3, create
 from mmrec_teach.training import fit
 from mmrec_teach.views import figures
@@ -175,18 +175,10 @@ def measure(out: Path) -> dict[str, Any]:
                 write_json(file, study(variant, data, seed))
             runs.append(json.loads(file.read_text(encoding="utf-8")))
         about = {"model": variant.model, "options": dict(variant.options), "weights": dict(variant.weights)}
-        report["variants"][variant.name] = _rounded(about | {"runs": runs})
+        report["variants"][variant.name] = rounded(about | {"runs": runs})
         write_json(RESULT, report)
         print(f"{variant.name}: done", flush=True)
     return report
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 # -- showing it ------------------------------------------------------------------------------------------------------------------

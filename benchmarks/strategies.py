@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import platform
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,7 +38,7 @@ import torch
 from mmrec_teach.data import Dataset, load
 from mmrec_teach.evaluation import evaluate
 from mmrec_teach.evaluation.diagnostics import effective_rank, knn_overlap
-from mmrec_teach.files import write_json
+from mmrec_teach.files import rounded, write_json
 from mmrec_teach.models import AlignRec, create
 from mmrec_teach.training import Trainer
 from mmrec_teach.training.gradients import gradient_report
@@ -220,7 +219,7 @@ def run(out: Path, parts: Sequence[str]) -> dict[str, Any]:
     def fill(part: str, name: str, seed: int, make: Any) -> None:
         entry = result[part].setdefault(name, {})
         if str(seed) not in entry:
-            entry[str(seed)] = _rounded(make())
+            entry[str(seed)] = rounded(make())
             write_json(out, result)
             print(part, name, seed, flush=True)
 
@@ -248,15 +247,6 @@ def plain(data: Dataset, seed: int) -> dict[str, float]:
     valid, test = (evaluate(model, data, split, ks=(20,)) for split in ("valid", "test"))
     cold = {"cold": test.cold()["recall@20"], "cold among cold": test.cold()["recall_among_cold@20"]}
     return {"valid": valid.mean("recall@20"), "recall": test.mean("recall@20"), "ndcg": test.mean("ndcg@20"), **cold}
-
-
-def _rounded(value: Any) -> Any:
-    """Four significant digits; NaN, which JSON does not know, becomes None."""
-    if isinstance(value, Mapping):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return value if isinstance(value, int) else float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 # -- showing it ------------------------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from mmrec_teach.data import Dataset, load
 from mmrec_teach.evaluation import Evaluation, evaluate, evaluate_scores
 from mmrec_teach.evaluation.content_use import recall_by_user
 from mmrec_teach.evaluation.protocols import zero_shot
-from mmrec_teach.files import write_json, write_text
+from mmrec_teach.files import rounded, write_json, write_text
 from mmrec_teach.models import Recommender, create
 from mmrec_teach.training import train
 from mmrec_teach.training.pretrain import STORED, fit_encoder
@@ -218,22 +218,14 @@ def measure(out: Path, result: Path | None, few: bool) -> dict[str, Any]:
             continue
         entry = report["data"][place] = {"train": len(data.train), "batch_size": batch, "source": data.source, "models": {}}
         for name in names:
-            entry["models"][name] = _rounded(study(name, data, batch, keep(place)))
+            entry["models"][name] = rounded(study(name, data, batch, keep(place)))
             print(f"{place}, {name}: done", flush=True)
             if result is not None:
                 write_json(result, report)
-    report["encoder"] = _rounded(encoders(load("bazaar"), keep("encoder")))
+    report["encoder"] = rounded(encoders(load("bazaar"), keep("encoder")))
     if result is not None:
         write_json(result, report)
     return report
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 # -- showing it ------------------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ from mmrec_teach.data import Dataset, Interactions, load
 from mmrec_teach.data.bazaar import STRENGTH
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation.long_tail import long_tail
-from mmrec_teach.files import write_json
+from mmrec_teach.files import rounded, write_json
 from mmrec_teach.models import MISSRec, Recommender, create
 from mmrec_teach.training import fit
 
@@ -325,15 +325,6 @@ def one(data: Dataset, name: str, given: Mapping[str, Any], seed: int) -> dict[s
     model = create("sasrec" if name == SASREC else "missrec", data, dim=DIM, seed=seed, **given)
     weights = IN_BATCH if name.endswith("of the batch") else None
     return train(model, data, seed, weights, **(SLOW if name == SASREC else {})) | judged(model, data)
-
-
-def rounded(value: Any) -> Any:
-    """Four significant digits; NaN, which JSON does not know, becomes None."""
-    if isinstance(value, Mapping):
-        return {k: rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [rounded(v) for v in value]
-    return value if isinstance(value, (int, str)) else float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 # -- showing it ------------------------------------------------------------------------------------------------------------------

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
@@ -49,7 +48,7 @@ from mmrec_teach.errors import DataError
 from mmrec_teach.evaluation import Evaluation, evaluate
 from mmrec_teach.evaluation import metrics as m
 from mmrec_teach.evaluation.long_tail import tail_items
-from mmrec_teach.files import write_json, write_text
+from mmrec_teach.files import rounded, write_json, write_text
 from mmrec_teach.models import TwoTower, create
 from mmrec_teach.training import fit
 from mmrec_teach.views.figures import PAGE_WIDTH
@@ -227,7 +226,7 @@ def run(out: Path, parts: Sequence[str]) -> dict[str, Any]:
 
     def fill(part: str, name: str, seed: int, make: Any) -> None:
         if part in parts and str(seed) not in (entry := result[part].setdefault(name, {})):
-            entry[str(seed)] = _rounded(make())
+            entry[str(seed)] = rounded(make())
             write_json(out, result)
             print(part, name, seed, flush=True)
 
@@ -252,17 +251,6 @@ def run(out: Path, parts: Sequence[str]) -> dict[str, Any]:
             one = {"gate": "none", "triplet": 0.0, **given}
             fill("losses", name, seed, lambda g=one, s=seed: once(data, g, s))
     return result
-
-
-def _rounded(value: Any) -> Any:
-    """Four significant digits; NaN, which JSON does not know, becomes None."""
-    if isinstance(value, Mapping):
-        return {k: _rounded(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_rounded(v) for v in value]
-    if isinstance(value, (int, str)):
-        return value
-    return float(f"{value:.4g}") if math.isfinite(value) else None
 
 
 # -- showing it ------------------------------------------------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import numbers
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,19 @@ def write_bytes(target: str | os.PathLike, content: bytes) -> None:
 def write_text(target: str | os.PathLike, content: str) -> None:
     """Write ``content`` as UTF-8 with Unix line ends, atomically."""
     write_bytes(target, content.encode("utf-8"))
+
+
+def rounded(value: Any, digits: int = 4) -> Any:
+    """Return ``value`` with every number in it at so many significant digits; NaN and infinity, which JSON lacks, become None."""
+    if isinstance(value, Mapping):
+        return {k: rounded(v, digits) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(v, digits) for v in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(f"{value:.{digits}g}") if math.isfinite(value) else None
 
 
 def write_json(target: str | os.PathLike, value: Any) -> None:

@@ -72,6 +72,23 @@ def _map_axis(method: str, line: str) -> str:
     return f"{method} 1 (no unit)" + (f'<br><span style="font-size:12.5px">{line}</span>' if line else "")
 
 
+def band(figure: go.Figure, x: np.ndarray, table: np.ndarray, colour: str, **place: Any) -> None:
+    """Shade between the lowest and the highest of several seeds, (seeds, len(x)); nothing for one seed."""
+    if len(table) < 2:
+        return
+    figure.add_scatter(
+        x=np.concatenate([x, x[::-1]]),
+        y=np.concatenate([table.min(0), table.max(0)[::-1]]),
+        fill="toself",
+        fillcolor=colour,
+        opacity=0.18,
+        mode="none",
+        hoverinfo="skip",
+        showlegend=False,
+        **place,
+    )
+
+
 def _finish(figure: go.Figure, title: str, alt: str, height: int = 420, **layout: Any) -> go.Figure:
     lines = wrapped(title, 90)
     figure.update_layout(
@@ -866,19 +883,7 @@ def collapse_curves(
         for n, name in enumerate(names):
             (colour, symbol), table = palette.style(n), tables[name, measure]
             x, mean = np.log1p(np.asarray(curves[name]["epochs"], dtype=float)), table.mean(0)
-            if len(table) > 1:
-                figure.add_scatter(
-                    x=np.concatenate([x, x[::-1]]),
-                    y=np.concatenate([table.min(0), table.max(0)[::-1]]),
-                    fill="toself",
-                    fillcolor=colour,
-                    opacity=0.18,
-                    mode="none",
-                    hoverinfo="skip",
-                    showlegend=False,
-                    row=row,
-                    col=1,
-                )
+            band(figure, x, table, colour, row=row, col=1)
             figure.add_scatter(
                 x=x,
                 y=mean,

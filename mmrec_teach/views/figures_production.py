@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from mmrec_teach.errors import InputError
 from mmrec_teach.views import palette
-from mmrec_teach.views.figures import _finish, number
+from mmrec_teach.views.figures import _finish, band, number
 
 CLEAR = "rgba(0,0,0,0)"
 
@@ -52,17 +52,7 @@ def streaming_curves(
     figure = go.Figure()
     for n, (name, (x, table)) in enumerate(tables.items()):
         (colour, symbol), mean = palette.style(n), table.mean(0)
-        if len(table) > 1:
-            figure.add_scatter(
-                x=np.concatenate([x, x[::-1]]),
-                y=np.concatenate([table.min(0), table.max(0)[::-1]]),
-                fill="toself",
-                fillcolor=colour,
-                opacity=0.18,
-                mode="none",
-                hoverinfo="skip",
-                showlegend=False,
-            )
+        band(figure, x, table, colour)
         figure.add_scatter(
             x=x,
             y=mean,

@@ -17,7 +17,7 @@ from mmrec_teach.evaluation import evaluate
 from mmrec_teach.models import TwoTower
 from mmrec_teach.training import Trainer
 from mmrec_teach.views import figures, palette
-from mmrec_teach.views.panel_parts import LivePlot, Sentence, css, w
+from mmrec_teach.views.panel_parts import LivePlot, Sentence, shell, w
 
 K = 20
 LEANS = (-6.0, -4.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
@@ -67,12 +67,8 @@ class WhatIfGate:
         for name, control in self.controls.items():
             control.observe(self._turned if name in ("strength", "lean") else self._changed, names="value")
         pairs = (("strength", "lean"), ("form", "statistics"), ("triplet", "clusters"), ("new",))
-        rows = w.VBox([w.HBox([self.controls[name] for name in pair]) for pair in pairs])
-        box = w.Box([self.plot], layout=w.Layout(min_width="0", width="100%", overflow="hidden"))
-        style = w.HTML(f"<style>{css()}</style>", layout=w.Layout(display="none"))
-        title = w.HTML('<div class="mmrec-title">What if the gate trusted content more?</div>')
-        self.widget = w.VBox([style, title, rows, box, self._sentence])
-        self.widget.add_class("mmrec-whatif")
+        rows = [[self.controls[name] for name in pair] for pair in pairs]
+        self.widget = shell("What if the gate trusted content more?", rows, self.plot, self._sentence)
         self._over = False
         atexit.register(_stop, weakref.ref(self))
         self._changed()

@@ -13,7 +13,7 @@ from mmrec_teach.errors import InputError
 from mmrec_teach.evaluation.recovery import Tokens, recovery, tokens_of
 from mmrec_teach.ops.clustering import DensityPeaks, density_peaks, dpc_knn, minibatch_kmeans
 from mmrec_teach.views import figures, palette
-from mmrec_teach.views.panel_parts import LivePlot, Sentence, css, w
+from mmrec_teach.views.panel_parts import LivePlot, Sentence, shell, w
 
 GRID = (2, 4, 8, 12, 16, 24, 32, 48, 64, 96)
 """Numbers of clusters at which the curve is drawn."""
@@ -51,12 +51,8 @@ class WhatIfInterests:
         for control in self.controls.values():
             control.observe(lambda _: self._refresh(), names="value")
         pairs = (("clusters", "features"), ("neighbours", "scaling"), ("measure", "assign"), ("itself",))
-        rows = w.VBox([w.HBox([self.controls[name] for name in pair]) for pair in pairs])
-        box = w.Box([self.plot], layout=w.Layout(min_width="0", width="100%", overflow="hidden"))
-        style = w.HTML(f"<style>{css()}</style>", layout=w.Layout(display="none"))
-        title = w.HTML('<div class="mmrec-title">What if there were more centres, or more neighbours?</div>')
-        self.widget = w.VBox([style, title, rows, box, self._sentence])
-        self.widget.add_class("mmrec-whatif")
+        rows = [[self.controls[name] for name in pair] for pair in pairs]
+        self.widget = shell("What if there were more centres, or more neighbours?", rows, self.plot, self._sentence)
 
     @property
     def figure(self) -> go.Figure:

@@ -238,3 +238,13 @@ def box(kind: str, children: Sequence[Any], *classes: str) -> w.Box:
 
 
 __all__ = ["WEB", "LivePlot", "Part", "Sentence", "box", "css", "pack", "w"]
+
+
+def shell(title: str, rows: Sequence[Sequence[w.Widget]], plot: LivePlot, sentence: Sentence) -> w.VBox:
+    """Return a small panel: a title, rows of controls, a live figure, and the sentence that is read out when it changes."""
+    box = w.Box([plot], layout=w.Layout(min_width="0", width="100%", overflow="hidden"))
+    style = w.HTML(f"<style>{css()}</style>", layout=w.Layout(display="none"))
+    head = w.HTML(f'<div class="mmrec-title">{title}</div>')
+    panel = w.VBox([style, head, w.VBox([w.HBox(list(row)) for row in rows]), box, sentence])
+    panel.add_class("mmrec-whatif")
+    return panel

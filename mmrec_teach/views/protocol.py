@@ -17,7 +17,7 @@ from mmrec_teach.evaluation import evaluate
 from mmrec_teach.evaluation import metrics as m
 from mmrec_teach.models import create
 from mmrec_teach.views import figures, palette
-from mmrec_teach.views.panel_parts import LivePlot, Sentence, css, w
+from mmrec_teach.views.panel_parts import LivePlot, Sentence, shell, w
 
 METRICS = ("recall", "ndcg", "precision", "hitrate")
 SPLITS = {"as it came": None, "random per user": "random", "time per user": "user-time", "one date for all": "global-time"}
@@ -54,12 +54,7 @@ class WhatIfProtocol:
         for control in self.controls.values():
             control.observe(lambda _: self._refresh(), names="value")
         k, metric, split, mask = self.controls.values()
-        rows = w.VBox([w.HBox([k, split]), w.HBox([metric, mask])])
-        box = w.Box([self.plot], layout=w.Layout(min_width="0", width="100%", overflow="hidden"))
-        style = w.HTML(f"<style>{css()}</style>", layout=w.Layout(display="none"))
-        title = w.HTML('<div class="mmrec-title">What if we measured otherwise?</div>')
-        self.widget = w.VBox([style, title, rows, box, self._sentence])
-        self.widget.add_class("mmrec-whatif")
+        self.widget = shell("What if we measured otherwise?", ((k, split), (metric, mask)), self.plot, self._sentence)
 
     @property
     def figure(self) -> go.Figure:
