@@ -247,11 +247,7 @@ def with_tables(data: Dataset, tables: dict[str, Any]) -> Dataset:
     if taken := tables.keys() & data.features.keys():
         own = ", ".join(data.modalities)
         raise OptionError("the name is taken", where="--features", found=min(taken), expected=f"none of: {own}")
-    if not tables:
-        return data
-    data = data.with_features({**data.features, **tables}, data.missing)  # checks the tables
-    empty = {name: ~data.features[name].any(axis=1) for name in tables}
-    return data.with_features(data.features, {**data.missing, **empty})
+    return data.with_features(**tables) if tables else data
 
 
 def _words(settings: dict[str, Any]) -> str:
