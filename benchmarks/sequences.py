@@ -56,8 +56,8 @@ STUDIES = {
         (
             f"--models popularity,item-knn,sasrec {COMMON} --seeds 3 --patience 30 --grid sasrec.loss=bce,ce --grid sasrec.dropout=0.2,0.5",
             f"--models unisrec {CONTENT} --seeds 3 --grid dropout=0.2,0.5",
-            f"--models missrec {CONTENT} --seeds 1 --options missrec.ids=false,dropout=0.2",
-            f"--models missrec {CONTENT} --seeds 1 --options missrec.ids=true,dropout=0.2",
+            f"--models missrec {CONTENT} --seeds 3 --options missrec.ids=false,dropout=0.2",
+            f"--models missrec {CONTENT} --seeds 3 --options missrec.ids=true,dropout=0.2",
         ),
         notes=(
             "The published numbers of Scientific stand on the whole of it; this is the part whose items have a picture and a text, "
