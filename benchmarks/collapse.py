@@ -15,7 +15,6 @@ What counts as collapsed is :func:`verdict`; the table says from which epoch on 
 from __future__ import annotations
 
 import argparse
-import html
 import json
 import math
 import platform
@@ -269,18 +268,6 @@ def pictures(result: Mapping[str, Any]) -> list[go.Figure]:
     return shown
 
 
-def page(result: Mapping[str, Any]) -> str:
-    """Return the pictures and the table as one HTML page that needs nothing else."""
-    parts = []
-    for number, figure in enumerate(pictures(result)):
-        drawing = figure.update_layout(width=figures.PAGE_WIDTH).to_html(full_html=False, include_plotlyjs=number == 0)
-        parts.append(f'<figure role="img" aria-label="{html.escape(figures.alt_text(figure))}">{drawing}</figure>')
-    return (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Collapse of BM3 and BUIR on the bazaar</title>'
-        f"<body>{''.join(parts)}<pre>{html.escape(table(result))}</pre></body></html>\n"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--print", action="store_true", help="print the table of the stored result; train nothing")
@@ -293,7 +280,7 @@ def main() -> None:
     else:
         result = run(arguments.out)
     if arguments.figure:
-        write_text(arguments.figure, page(result))
+        write_text(arguments.figure, figures.page("Collapse of BM3 and BUIR on the bazaar", pictures(result), table(result)))
     print(table(result))
 
 

@@ -17,7 +17,6 @@ from `--out`.
 from __future__ import annotations
 
 import argparse
-import html
 import json
 import platform
 import statistics
@@ -311,17 +310,6 @@ def picture(report: Mapping[str, Any]) -> go.Figure:
     return reach_bars(reach, title=title)
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """Return the picture and the tables as one HTML page that needs nothing else."""
-    figure = picture(report)
-    drawing = figure.update_layout(width=figures.PAGE_WIDTH).to_html(full_html=False, include_plotlyjs=True)
-    return (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Whom the lists reach</title><body>'
-        f'<figure role="img" aria-label="{html.escape(figures.alt_text(figure))}">{drawing}</figure>'
-        f"<pre>{html.escape(as_markdown(report))}</pre></body></html>\n"
-    )
-
-
 def main() -> None:
     """Run the study, or print what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -331,7 +319,7 @@ def main() -> None:
     given = parser.parse_args()
     report = json.loads(RESULT.read_text(encoding="utf-8")) if given.print or given.figure else measure(given.out)
     if given.figure:
-        write_text(given.figure, page(report))
+        write_text(given.figure, figures.page("Whom the lists reach", [picture(report)], as_markdown(report)))
     print(as_markdown(report))
 
 

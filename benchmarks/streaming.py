@@ -17,7 +17,6 @@ Work that was broken off goes on from `--out`.
 from __future__ import annotations
 
 import argparse
-import html
 import json
 import os
 import platform
@@ -335,18 +334,6 @@ def pictures(report: Mapping[str, Any]) -> list[go.Figure]:
     return drawn
 
 
-def page(report: Mapping[str, Any]) -> str:
-    """Return the pictures and the tables as one HTML page that needs nothing else."""
-    parts = []
-    for number, figure in enumerate(pictures(report)):
-        drawing = figure.update_layout(width=figures.PAGE_WIDTH).to_html(full_html=False, include_plotlyjs=number == 0)
-        parts.append(f'<figure role="img" aria-label="{html.escape(figures.alt_text(figure))}">{drawing}</figure>')
-    return (
-        '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>One pass or many</title>'
-        f"<body>{''.join(parts)}<pre>{html.escape(as_markdown(report))}</pre></body></html>\n"
-    )
-
-
 def main() -> None:
     """Run the study, or print what it found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -362,7 +349,7 @@ def main() -> None:
     else:
         report = measure(given.out, None if given.few else RESULT, given.few)
     if given.figure:
-        write_text(given.figure, page(report))
+        write_text(given.figure, figures.page("One pass or many", pictures(report), as_markdown(report)))
     print(as_markdown(report))
 
 

@@ -244,11 +244,11 @@ def run(out: Path, parts: Sequence[str], seeds: Sequence[int]) -> dict[str, Any]
 
     data = shop(MAIN)
     result["data"] = {"name": MAIN, "users": data.n_users, "items": data.n_items, "cold": int(data.cold_items.sum())}
-    result["same hue"] = {name: rounded({"": hue_kept(shop(name))})[""] for name in SOURCES}
+    result["same hue"] = {name: rounded(hue_kept(shop(name))) for name in SOURCES}
     if "parts" in parts:
         frame = long_tail({"": evaluate(create("popularity", data), data, "test", ks=(K,))}, k=K)
         result["buckets"] = {k: list(v) for k, v in frame.attrs["buckets"].items()}
-        result["care in histories"] = rounded({"": care_in_histories(data)})[""]
+        result["care in histories"] = rounded(care_in_histories(data))
         chosen = {}
         for name, fixed in ((SASREC, {"loss": "ce", "length": 20}), ("MISSRec without IDs", {"ids": False, **SMALL})):
             tried = {

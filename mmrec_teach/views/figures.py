@@ -8,6 +8,7 @@ that do not rely on colour vision, and in ``figure.layout.meta["alt"]`` one sent
 from __future__ import annotations
 
 import base64
+import html
 import io
 import math
 import textwrap
@@ -70,6 +71,18 @@ def _pattern(position: int) -> dict[str, Any]:
 def _map_axis(method: str, line: str) -> str:
     """The title under a map: the axis, and below it how honest the picture is."""
     return f"{method} 1 (no unit)" + (f'<br><span style="font-size:12.5px">{line}</span>' if line else "")
+
+
+def page(title: str, drawn: Sequence[go.Figure], text: str) -> str:
+    """Return figures and, below them, a plain text as one HTML page that needs nothing else; alternative texts are read out."""
+    parts = []
+    for number, figure in enumerate(drawn):
+        drawing = figure.update_layout(width=PAGE_WIDTH).to_html(full_html=False, include_plotlyjs=number == 0)
+        parts.append(f'<figure role="img" aria-label="{html.escape(alt_text(figure))}">{drawing}</figure>')
+    return (
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<body>{''.join(parts)}<pre>{html.escape(text)}</pre></body></html>\n"
+    )
 
 
 def band(figure: go.Figure, x: np.ndarray, table: np.ndarray, colour: str, **place: Any) -> None:
